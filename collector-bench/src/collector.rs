@@ -68,7 +68,8 @@ impl Serving {
         Ok(page.lines().filter_map(value).sum())
     }
 
-    fn text(&self, path: &str) -> Result<String> {
+    /// The body under a path.
+    pub(crate) fn text(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         let host = self.address;

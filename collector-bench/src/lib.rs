@@ -16,6 +16,7 @@ mod latency;
 mod machine;
 mod memory;
 mod miss;
+mod own_metrics;
 mod page;
 mod peers;
 mod plot;
@@ -78,6 +79,7 @@ enum Suite {
     Latency,
     Scrape,
     Autoscalers,
+    OwnMetrics,
 }
 
 /// What callgrind runs: some runs of one system, and nothing else.
@@ -134,6 +136,7 @@ impl Suite {
             Self::Latency => latency::measure(quick, report).await,
             Self::Scrape => scrape::measure(program, quick, report).await,
             Self::Autoscalers => autoscalers::measure(program, quick, report).await,
+            Self::OwnMetrics => own_metrics::measure(program, report).await,
         }
     }
 }

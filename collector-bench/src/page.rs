@@ -30,7 +30,7 @@ struct Section {
     text: &'static str,
 }
 
-const SECTIONS: [Section; 15] = [
+const SECTIONS: [Section; 16] = [
     Section {
         suite: "hit",
         title: "A cache hit",
@@ -135,6 +135,11 @@ time of its own. Queries on engines' series are passed on with their probe, so t
 without a guard; queries on the collector's readings, and KEDA's external scaler, are answered from memory, and the \
 Prometheus pays for the refresh of the readings alone. One query from memory is compared with a server of the web \
 framework alone that gives the same answer, in a process of its own, over connections that stay open.",
+    },
+    Section {
+        suite: "own-metrics",
+        title: "Metrics of the collector itself",
+        text: "The time to a whole page of `/metrics`, from the connection to its end, behind a real Prometheus.",
     },
 ];
 

@@ -2,9 +2,12 @@
 
 mod form;
 mod model;
+#[cfg(feature = "record")]
+mod recording;
 #[cfg(all(feature = "keda", feature = "promql"))]
 mod scaled_object;
 
+#[cfg(feature = "sim")]
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+#[cfg(feature = "sim")]
 use collector_config::address;
 use collector_core::{ModelRef, duration};
 
@@ -22,12 +26,17 @@ use self::form::FormParser;
 pub(crate) use self::form::{Form, Format};
 pub(crate) use self::model::{ModelArgs, SelectArgs, Selection};
 use self::model::{NAMESPACE, given};
+#[cfg(feature = "record")]
+pub(crate) use self::recording::{RecordArgs, ReplayArgs};
 #[cfg(all(feature = "keda", feature = "promql"))]
 pub(crate) use self::scaled_object::{Door, ScaledObjectArgs};
 
-const EXAMPLES: &str = "\
-Examples:
-  collector demo
+#[cfg(feature = "sim")]
+const DEMO: &str = "\n  collector demo";
+#[cfg(not(feature = "sim"))]
+const DEMO: &str = "";
+
+const EXAMPLES: &str = "
   PROMETHEUS_BASE_URL=http://localhost:9090 PROMETHEUS_ALLOW_HTTP=true \\
     collector get replicas -m meta-llama/Llama-3.1-8B-Instruct -n prod
   collector check -m meta-llama/Llama-3.1-8B-Instruct -n prod
@@ -43,7 +52,7 @@ Exit codes:
     name = "collector",
     version,
     propagate_version = true,
-    after_help = EXAMPLES,
+    after_help = format!("Examples:{DEMO}{EXAMPLES}"),
     arg_required_else_help = true,
     max_term_width = 100
 )]
@@ -90,12 +99,16 @@ pub(crate) struct GlobalArgs {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Simulate a fleet on this machine and collect from it: no cluster, no configuration
+    #[cfg(feature = "sim")]
     Demo(DemoArgs),
     /// Print readings
     #[command(subcommand)]
     Get(GetCommand),
     /// Print a line for each change of a model's readings
     Watch(WatchArgs),
+    /// Show models and their pods on the whole screen, and keep them current
+    #[cfg(feature = "tui")]
+    Top(TopArgs),
     /// Check the configuration, the backend and a model, each with cause and remedy
     Check(CheckArgs),
     /// Show for each value of a reading which backend and series it came from, and its age
@@ -109,6 +122,12 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Refresh in the background and answer over HTTP
     Serve(ServeArgs),
+    /// Record what the backends answer, for `collector replay`
+    #[cfg(feature = "record")]
+    Record(RecordArgs),
+    /// Serve a recording as if its backends answered now
+    #[cfg(feature = "record")]
+    Replay(ReplayArgs),
     /// Read one page of metrics and show what is taken from it
     #[cfg(feature = "epp")]
     Scrape(ScrapeArgs),
@@ -116,7 +135,15 @@ pub(crate) enum Command {
     #[cfg(all(feature = "keda", feature = "promql"))]
     ScaledObject(ScaledObjectArgs),
     /// Simulate the model servers of a described fleet, for tests of programs that read their metrics
+    #[cfg(feature = "sim")]
     Sim(SimArgs),
+    /// Say that this build has no simulator
+    #[cfg(not(feature = "sim"))]
+    #[command(name = "demo", alias = "sim", hide = true)]
+    NoSimulator {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Print a page of the documentation
     Docs(DocsArgs),
     /// Print the version, the commit and the features that it was built with
@@ -229,7 +256,7 @@ impl ModelsArgs {
 }
 
 /// How rows are printed.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct RowArgs {
     /// Print rows without the line of titles and what stands around them
     #[arg(long)]
@@ -267,6 +294,21 @@ pub(crate) struct WatchArgs {
     /// Exit with 0 after this time
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) timeout: Option<Duration>,
+}
+
+/// What to show.
+#[cfg(feature = "tui")]
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Without a model and a namespace it shows all there are. ? shows its keys.\n\n\
+                  Examples:\n  collector top\n  collector top -n prod"
+)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    /// Time over which peaks and rates are taken, instead of the configured window
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) window: Option<Duration>,
 }
 
 /// What to check.
@@ -417,6 +459,7 @@ pub(crate) struct ScrapeArgs {
 }
 
 /// How long to show the demo.
+#[cfg(feature = "sim")]
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  collector demo --once -o json")]
 pub(crate) struct DemoArgs {
@@ -429,6 +472,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// Which fleet to simulate.
+#[cfg(feature = "sim")]
 #[derive(Args, Debug)]
 #[command(
     after_help = "The control endpoint answers GET /state and /targets, and changes loads, pods and \

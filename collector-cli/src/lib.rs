@@ -15,8 +15,10 @@ mod exit;
 mod logging;
 mod open_files;
 mod output;
+mod progress;
 #[cfg(test)]
 mod schema;
+#[cfg(any(feature = "sim", feature = "tui"))]
 mod screen;
 mod server;
 mod signals;
@@ -43,10 +45,16 @@ pub fn run(loader: Loader) -> ExitCode {
     cli.global.color.choose();
     open_files::make_room();
     let exit = match panic::catch_unwind(AssertUnwindSafe(|| commands::run(&cli, &loader))) {
-        Ok(Ok(exit)) => exit,
+        Ok(Ok(exit)) => {
+            logging::release("");
+            exit
+        }
         Ok(Err(failure)) => report(&failure, cli.global.output.as_ref().map(|form| form.format)),
         // The hook has said why.
-        Err(_) => Exit::Failure,
+        Err(_) => {
+            logging::release("");
+            Exit::Failure
+        }
     };
     exit.into()
 }
@@ -59,6 +67,7 @@ fn report(failure: &Failure, format: Option<Format>) -> Exit {
         let _ = print(&text);
     }
     let (problems, advice) = (failure.problems(), failure.advice());
+    logging::release(&problems.join("\n"));
     for (index, problem) in problems.iter().enumerate() {
         let is_last = index + 1 == problems.len();
         logging::report_error(problem, if is_last { &advice } else { &[] });
@@ -68,6 +77,7 @@ fn report(failure: &Failure, format: Option<Format>) -> Exit {
 
 /// Reports a panic in one line, without a backtrace.
 fn report_panic(panic: &PanicHookInfo<'_>) {
+    #[cfg(any(feature = "sim", feature = "tui"))]
     screen::leave();
     let payload = panic.payload();
     let message = payload

@@ -7,6 +7,8 @@
 mod epp;
 #[cfg(feature = "prometheus")]
 mod prometheus;
+#[cfg(feature = "record")]
+mod replay;
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -36,6 +38,8 @@ const BUILT_IN: &[fn() -> BackendFactory] = &[
     epp::scrape,
     #[cfg(feature = "epp")]
     epp::epp,
+    #[cfg(feature = "record")]
+    replay::factory,
 ];
 
 /// The names of direct scraping: the main one, and another that means the same.
@@ -49,6 +53,8 @@ pub(crate) const LEFT_OUT: &[(&str, &[&str])] = &[
     ("scrape", &[]),
     #[cfg(not(feature = "epp"))]
     ("epp", &["EPP_METRIC_READER_BEARER_TOKEN"]),
+    #[cfg(not(feature = "record"))]
+    ("replay", &[]),
 ];
 
 /// A backend that a configuration can choose by its name.
@@ -198,6 +204,26 @@ pub trait BackendSettings: Any + fmt::Debug + Send + Sync {
     /// What the settings name and cannot be used, a certificate file that does not exist for example. The
     /// message begins with the path of the key and a colon, so that it can be shown with the place where it is set.
     fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError>;
+
+    /// Builds the backends of the section, where one name stands for several: a recording has all backends that were
+    /// recorded. Default: the one of [`build`](Self::build).
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    fn build_all(&self, clock: Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, BoxError> {
+        Ok(vec![self.build(clock)?])
+    }
+
+    /// How much faster time passes for this backend, if it replays a recording at another speed. Default: none.
+    fn speed(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether it replays a recording. That is chosen alone, because what was recorded is not merged with what is measured
+    /// now. Default: no.
+    fn is_recorded(&self) -> bool {
+        false
+    }
 
     /// Everything because of which the backend cannot be built, found in the settings alone. Asked of a
     /// chosen backend only.

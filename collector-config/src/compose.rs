@@ -11,6 +11,9 @@ use crate::backend::BackendSettings;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::schema::CollectorConfig;
 
+/// A backend, and the name by which it was chosen: those of a recording have one name.
+pub type NamedBackend = (String, Arc<dyn Backend>);
+
 impl CollectorConfig {
     /// The settings of the chosen backends, in order of preference.
     pub(crate) fn chosen(&self) -> impl Iterator<Item = &Arc<dyn BackendSettings>> {
@@ -36,11 +39,13 @@ impl CollectorConfig {
         &self,
         clock: Arc<dyn Clock>,
     ) -> Result<Vec<Arc<dyn Backend>>, ConfigErrors> {
-        self.build_other_backends(clock, |_| None)
+        let built = self.build_other_backends(clock, |_| Vec::new())?;
+        Ok(built.into_iter().map(|(_, backend)| backend).collect())
     }
 
-    /// The chosen backends, of which `existing` has some by their names: a reload keeps those whose settings are the
-    /// same ([`Loaded::keeps_backend`](crate::Loaded::keeps_backend)), with what they know.
+    /// The chosen backends, each with the name by which it was chosen, of which `existing` has some by these names: a
+    /// reload keeps those whose settings are the same ([`Loaded::keeps_backend`](crate::Loaded::keeps_backend)), with what
+    /// they know.
     ///
     /// # Errors
     /// As [`build_backends`](Self::build_backends).
@@ -48,8 +53,8 @@ impl CollectorConfig {
     pub fn build_other_backends(
         &self,
         clock: Arc<dyn Clock>,
-        existing: impl Fn(&str) -> Option<Arc<dyn Backend>>,
-    ) -> Result<Vec<Arc<dyn Backend>>, ConfigErrors> {
+        existing: impl Fn(&str) -> Vec<Arc<dyn Backend>>,
+    ) -> Result<Vec<NamedBackend>, ConfigErrors> {
         let mut errors: Vec<ConfigError> = self
             .backends
             .check_chosen(&self.backend)
@@ -58,17 +63,39 @@ impl CollectorConfig {
             .collect();
         let mut backends = Vec::new();
         for name in &self.backend {
-            if let Some(backend) = existing(name) {
-                backends.push(backend);
-                continue;
+            let mut its = existing(name);
+            if its.is_empty()
+                && let Some(settings) = self.sections.get(name.as_str())
+            {
+                match settings.build_all(Arc::clone(&clock)) {
+                    Ok(built) => its = built,
+                    Err(error) => errors.push(ConfigError::new(with_causes(&*error))),
+                }
             }
-            let Some(settings) = self.sections.get(name.as_str()) else { continue };
-            match settings.build(Arc::clone(&clock)) {
-                Ok(backend) => backends.push(backend),
-                Err(error) => errors.push(ConfigError::new(with_causes(&*error))),
-            }
+            backends.extend(its.into_iter().map(|backend| (name.clone(), backend)));
         }
         ConfigErrors::or(errors, backends)
+    }
+
+    /// Whether readings are those of a recording, and not of a server.
+    pub fn is_recorded(&self) -> bool {
+        self.chosen().any(|settings| settings.is_recorded())
+    }
+
+    /// How much faster time passes for the chosen backends, if a recording is replayed faster or slower than it was
+    /// recorded.
+    pub fn speed(&self) -> Option<f64> {
+        self.chosen().find_map(|settings| settings.speed())
+    }
+
+    /// The clock at that [speed](Self::speed), for [`build`](Self::build) and for what shows ages; otherwise `machine`
+    /// itself.
+    pub fn clock(&self, machine: Arc<dyn Clock>) -> Arc<dyn Clock> {
+        #[cfg(feature = "record")]
+        if let Some(speed) = self.speed() {
+            return Arc::new(collector_record::ReplayClock::new(machine, speed));
+        }
+        machine
     }
 
     /// A builder with everything set: the chosen backends as one, the variants and the cache as they are
@@ -97,9 +124,13 @@ impl CollectorConfig {
         let Some(first) = backends.next() else {
             return Err(ConfigError::new("names no backend").key("backend").into());
         };
+        let mut cache = self.cache.clone();
+        if self.is_recorded() {
+            cache.snapshot_path = None;
+        }
         Ok(backends
             .fold(CachingCollector::builder(first), Builder::also)
-            .config(self.cache.clone())
+            .config(cache)
             .directory(Arc::new(directory))
             .max_tracked(self.server.max_tracked)
             .clock(clock))

@@ -188,6 +188,7 @@ impl Loader {
             server: common.server,
             promql: common.promql,
             keda: common.keda,
+            metrics: common.metrics,
             log: common.log,
             sections,
             backends,

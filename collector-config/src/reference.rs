@@ -13,7 +13,8 @@ const HEAD: &str = "\
 <!-- Generated from the table of keys by `UPDATE_REFERENCE=1 cargo test -p collector-config`. -->
 
 Everything can be set in a file, and most keys in the environment. Later layers take precedence: defaults,
-file, variables of other tools, `COLLECTOR_*`, flags.
+file, variables of other tools, `COLLECTOR_*`, flags. [examples/collector.toml](../examples/collector.toml) is a file with
+comments to begin with; [PromQL servers](prometheus.md) has one for each kind of server.
 
 - **File**: `--config FILE` or `COLLECTOR_CONFIG`. `.yaml` and `.yml` are YAML, everything else is
   TOML; at most 1 MiB. Relative paths start at the file's folder.
@@ -34,58 +35,65 @@ pub(crate) fn reference(keys: &Keys) -> String {
         let of_key = key.path.split_once('.').map(|(section, _)| section);
         if of_key != section || section.is_none() {
             if let Some(name) = of_key {
-                let _ = write!(text, "\n## `[{name}]`\n");
+                let _ = writeln!(text, "\n## `[{name}]`");
                 if name == SCRAPE[0] {
                     let [main, other] = SCRAPE;
-                    let _ = write!(
+                    let _ = writeln!(
                         text,
-                        "\nDirect scraping. `[{other}]`, `backend = \"{other}\"` and \
+                        "Direct scraping. `[{other}]`, `backend = \"{other}\"` and \
                          `COLLECTOR_{}__` mean the same as `[{main}]`, `backend = \"{main}\"` and \
                          `COLLECTOR_{}__`; a configuration uses one of the two names.\n",
                         other.to_uppercase(),
                         main.to_uppercase()
                     );
                 }
+                text.push_str(TABLE);
             } else if !text.contains("## Top level") {
                 text.push_str("\n## Top level\n");
+                text.push_str(TABLE);
             }
             section = of_key;
         }
-        describe(&mut text, key, Some(&key.variable()));
+        row(&mut text, key);
     }
     text.push_str(
-        "\n## `[[variants]]`\n\nOne table per variant, in a file only. If the globs of two \
-         match a pod, the first is used.\n",
+        "\n## `[[variants]]`\nOne table per variant, in a file only. If the globs of two \
+         match a pod, the first is used.\n\n",
     );
+    text.push_str(TABLE);
     for key in VARIANT_KEYS {
-        describe(&mut text, key, None);
+        row(&mut text, key);
     }
     text.push_str(
-        "\n## Aliases if `scrape` is the only backend\n\nThese variables set the cache as well:\n\n",
+        "\n## Variables of other tools\nThese are read as well. `COLLECTOR_*` takes precedence over them.\n\n\
+         | variable | key |\n|---|---|\n",
     );
+    for key in keys.iter() {
+        for alias in key.aliases {
+            let _ = writeln!(text, "| `{alias}` | `{}` |", key.path);
+        }
+    }
+    text.push_str("\nAnd if `scrape` is the only backend:\n\n| variable | key |\n|---|---|\n");
     for (alias, path) in EPP_ALIASES {
-        let _ = writeln!(text, "- `{alias}`: `{path}`");
+        let _ = writeln!(text, "| `{alias}` | `{path}` |");
     }
     text
 }
 
-fn describe(text: &mut String, key: &Key, variable: Option<&str>) {
-    let _ = write!(text, "\n### `{}`\n\n{}\n\n", key.path, key.doc);
-    let _ = write!(text, "- Value: {}", key.kind.describe());
-    match key.default {
-        Some(default) => {
-            let _ = writeln!(text, "; default `{default}`");
+const TABLE: &str = "| key | value | default | what it does |\n|---|---|---|---|\n";
+
+fn row(text: &mut String, key: &Key) {
+    let value = match key.kind {
+        Kind::OneOf(words) => {
+            words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
         }
-        None => text.push_str("; no default\n"),
-    }
-    if matches!(key.kind, Kind::Secret | Kind::NamedSecrets) {
-        text.push_str("- Secret: never shown\n");
-    }
-    if let Some(variable) = variable {
-        let names: Vec<String> = std::iter::once(variable)
-            .chain(key.aliases.iter().copied())
-            .map(|name| format!("`{name}`"))
-            .collect();
-        let _ = writeln!(text, "- Environment: {}", names.join(", "));
-    }
+        Kind::Secret => "text; never shown".to_owned(),
+        Kind::NamedSecrets => format!("{}; never shown", key.kind.describe()),
+        // The head of the page says how to write these.
+        Kind::Duration => "a duration".to_owned(),
+        kind => kind.describe().to_owned(),
+    };
+    let default = key.default.map_or_else(|| "none".to_owned(), |default| format!("`{default}`"));
+    let doc = key.doc.replace('|', "\\|");
+    let _ = writeln!(text, "| `{}` | {value} | {default} | {doc} |", key.path);
 }

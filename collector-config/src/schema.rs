@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::backend::{BackendSettings, Backends};
 use crate::keda::KedaConfig;
+use crate::metrics::MetricsConfig;
 use crate::promql::PromqlConfig;
 
 /// The whole configuration.
@@ -35,6 +36,8 @@ pub struct CollectorConfig {
     pub promql: PromqlConfig,
     /// The external scaler of `serve`.
     pub keda: KedaConfig,
+    /// What is on `/metrics` of `serve`.
+    pub metrics: MetricsConfig,
     /// What is logged.
     pub log: LogConfig,
     /// The section of each registered backend.
@@ -62,7 +65,11 @@ impl Default for TrackingConfig {
 impl TrackingConfig {
     /// The same, for [`Builder::discover`](collector_engine::Builder::discover).
     pub fn discovery(&self) -> Discovery {
-        Discovery { track: self.discover, namespaces: self.namespaces.clone() }
+        Discovery {
+            track: self.discover,
+            namespaces: self.namespaces.clone(),
+            ..Discovery::default()
+        }
     }
 }
 
@@ -155,6 +162,7 @@ pub(crate) struct CommonSections {
     pub(crate) server: ServerConfig,
     pub(crate) promql: PromqlConfig,
     pub(crate) keda: KedaConfig,
+    pub(crate) metrics: MetricsConfig,
     pub(crate) log: LogConfig,
 }
 
@@ -169,6 +177,7 @@ impl Default for CommonSections {
             server: ServerConfig::default(),
             promql: PromqlConfig::default(),
             keda: KedaConfig::default(),
+            metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -212,11 +221,12 @@ mod tests {
             server: _,
             promql: _,
             keda: _,
+            metrics: _,
             log: _,
         } = CommonSections::default();
         let common = [
             "backend", "instance", "cache", "engines", "tracking", "server", "promql", "keda",
-            "log",
+            "metrics", "log",
         ];
         let common = common.map(str::to_owned);
         assert_eq!(BTreeSet::from(common), names(COMMON_KEYS.iter(), ""));
@@ -229,6 +239,7 @@ mod tests {
         assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
         assert_eq!(fields::<PromqlConfig>(), names(keys(), "promql."));
         assert_eq!(fields::<KedaConfig>(), names(keys(), "keda."));
+        assert_eq!(fields::<MetricsConfig>(), names(keys(), "metrics."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
         assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));
         #[cfg(feature = "epp")]

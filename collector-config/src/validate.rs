@@ -58,6 +58,7 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
         }
         warnings.extend(settings.warnings());
     }
+    check_recorded(config, &sound, origins, errors, warnings);
     let timeouts: Vec<_> = config.chosen().filter_map(|settings| settings.timeout()).collect();
     for error in config.cache.validate(&timeouts).err().unwrap_or_default() {
         let keys = keys_of(&error);
@@ -93,6 +94,30 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
         errors.push(error_at(largest, message, origins));
     }
     check_variants(&config.variants, origins, errors);
+}
+
+/// What was recorded is mixed neither with what is measured now nor with what is restored later.
+fn check_recorded(
+    config: &CollectorConfig,
+    sound: &dyn Fn(&[&str]) -> bool,
+    origins: &Origins,
+    errors: &mut Vec<ConfigError>,
+    warnings: &mut Vec<String>,
+) {
+    let is_recorded = |name: &&String| {
+        config.sections.get(name.as_str()).is_some_and(|settings| settings.is_recorded())
+    };
+    let Some(name) = config.backend.iter().find(is_recorded) else { return };
+    if sound(&["backend"]) && config.backend.len() > 1 {
+        let message = format!("{name:?} cannot be merged with other backends: name it alone");
+        errors.push(error_at("backend", message, origins));
+    }
+    if config.cache.snapshot_path.is_some() {
+        warnings.push(
+            "cache.snapshot_path is not used: readings of a recording must not be restored as those of a server"
+                .to_owned(),
+        );
+    }
 }
 
 /// The files of TLS that go together.

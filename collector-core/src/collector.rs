@@ -332,6 +332,8 @@ pub struct BackendState {
     pub panics: u64,
     /// Requests sent to it.
     pub requests: u64,
+    /// The requests that may be sent to it now.
+    pub budget: BudgetState,
     /// Cycles of its background refresh, or of its own, that have ended, well or badly.
     pub cycles: u64,
     /// Cycles of its background refresh that were left out, because the one before them took longer
@@ -341,6 +343,19 @@ pub struct BackendState {
     pub pushes: u64,
     /// What it said when it was last asked for its models.
     pub listing: ListingState,
+}
+
+/// The requests that may be sent to a backend now. Scrapes of pods have deadlines of their own and are not counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BudgetState {
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// How many may be in flight at once.
+    pub max_in_flight: usize,
+    /// How many may be sent a second in the long run; 0 is no limit.
+    pub per_second: u32,
+    /// How many may be sent at once now, as far as the limit a second goes; `None` without one.
+    pub burst_left: Option<u32>,
 }
 
 /// What a backend said when it was last asked for its models.

@@ -53,6 +53,8 @@ pub enum ErrorKind {
     Panicked,
     /// The collector is stopping.
     Stopped,
+    /// A recording has nothing about that time.
+    NotRecorded,
 }
 
 /// What to do about an error.
@@ -65,6 +67,32 @@ pub enum Advice {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Disconnected,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Rejected,
+        Self::Redirected,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::ServerError,
+        Self::BadAnswer,
+        Self::TooLarge,
+        Self::Configuration,
+        Self::Ambiguous,
+        Self::Unsupported,
+        Self::CircuitOpen,
+        Self::Panicked,
+        Self::Stopped,
+        Self::NotRecorded,
+    ];
+
     /// Try again later, or give up. No wildcard arm: a new kind must choose.
     pub const fn advice(self) -> Advice {
         match self {
@@ -88,7 +116,8 @@ impl ErrorKind {
             | Self::Unsupported
             | Self::CircuitOpen
             | Self::Panicked
-            | Self::Stopped => Advice::GiveUp,
+            | Self::Stopped
+            | Self::NotRecorded => Advice::GiveUp,
         }
     }
 
@@ -116,6 +145,7 @@ impl ErrorKind {
             Self::CircuitOpen => "circuit_open",
             Self::Panicked => "panicked",
             Self::Stopped => "stopped",
+            Self::NotRecorded => "not_recorded",
         }
     }
 }
@@ -144,6 +174,7 @@ impl fmt::Display for ErrorKind {
             Self::CircuitOpen => "not asked again yet, because the last tries failed",
             Self::Panicked => "the backend's code panicked",
             Self::Stopped => "the collector is stopping",
+            Self::NotRecorded => "not recorded",
         })
     }
 }

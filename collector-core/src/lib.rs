@@ -37,6 +37,7 @@ pub mod sanitize;
 pub mod text;
 mod trace;
 pub mod window;
+mod wire;
 
 pub use answer::{Absent, Answer, Answers, LoadRow, LoadRows, ModelSample};
 pub use ask::{Ask, ListAsk, Permit, Permits, ProbeAsk, Unlimited, Urgency};
@@ -47,8 +48,8 @@ pub use backend::{
 pub use cache::{CacheStats, MetricsCache};
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
 pub use collector::{
-    Availability, AvailabilityReason, BackendState, BreakerState, CollectError, CollectorState,
-    DiscoveryState, ListingState, MetricsCollector, SnapshotState, TrackedModel,
+    Availability, AvailabilityReason, BackendState, BreakerState, BudgetState, CollectError,
+    CollectorState, DiscoveryState, ListingState, MetricsCollector, SnapshotState, TrackedModel,
 };
 pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
 pub use endpoint_picker::{EndpointPicker, EndpointPickerLoad, Saturation};
@@ -77,4 +78,8 @@ pub mod raw {
     pub use crate::clock::simulate_suspend;
     pub use crate::reading::Label;
     pub use crate::record::{Cold, SourceAnswer, SourceState};
+    /// Answers in a form that outlives the process.
+    pub mod wire {
+        pub use crate::wire::*;
+    }
 }

@@ -83,8 +83,8 @@ pub struct ReplicaMetrics {
     /// Requests waiting: the peak over the window, summed over data-parallel engines.
     pub queue_length: Option<u64>,
     /// Those of `queue_length` that wait for room in the batch and the KV cache, and not for something else, such as a
-    /// transfer: the peak over the window, summed over data-parallel engines, and as old as `queue_length`. `None` where the server does not report the reasons
-    /// for which requests wait.
+    /// transfer: the peak over the window, summed over data-parallel engines, and as old as `queue_length`. `None` where
+    /// the server does not report why requests wait.
     pub waiting_for_capacity: Option<u64>,
     /// Requests in the running batch at the last sample, summed over data-parallel engines.
     pub running_requests: Option<u64>,

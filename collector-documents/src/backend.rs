@@ -35,6 +35,14 @@ document! {
     };
     /// Requests sent.
     requests: u64 = backend.requests;
+    /// Requests in flight. Scrapes of pods are not counted.
+    requests_in_flight: usize = backend.budget.in_flight;
+    /// How many may be in flight at once.
+    max_requests_in_flight: usize = backend.budget.max_in_flight;
+    /// How many may be sent a second in the long run; null without a limit.
+    requests_per_second: Option<u32> = Some(backend.budget.per_second).filter(|it| *it > 0);
+    /// How many of them may be sent at once now; null without a limit.
+    burst_left: Option<u32> = backend.budget.burst_left;
 }
 
 fn seconds(duration: Option<Duration>) -> Option<f64> {

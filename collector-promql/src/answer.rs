@@ -83,14 +83,14 @@ pub(crate) fn samples(body: &[u8]) -> Result<Vec<(Labels, f64)>, String> {
     read(body, |labels, _: IgnoredAny, value| (labels, value))
 }
 
-/// Reads a vector of numbers and when it was evaluated, in Unix seconds; `None` if it is empty.
-pub(crate) fn samples_at(body: &[u8]) -> Result<Option<(f64, Vec<(Labels, f64)>)>, String> {
+/// Reads a vector of numbers, and when it was evaluated, in Unix seconds. An empty vector does not say, and is an error.
+pub(crate) fn samples_at(body: &[u8]) -> Result<(f64, Vec<(Labels, f64)>), String> {
     let mut at = None;
     let samples = read(body, |labels, evaluated_at: f64, value| {
         at = Some(evaluated_at);
         (labels, value)
     })?;
-    Ok(at.map(|at| (at, samples)))
+    Ok((at.ok_or("it has no samples")?, samples))
 }
 
 fn read<'b, T: Deserialize<'b>, S>(

@@ -9,7 +9,7 @@
 //! - [`joined_queries`]: a query of the PromQL client in its parts, for servers that answer from a script,
 //! - under `cfg(loom)`, `explore`: every interleaving of a model's threads,
 //! - with the feature `real-servers`, `PrometheusServer`: a real Prometheus that scrapes a simulated
-//!   fleet, or holds a `History`, as a real `VictoriaMetricsServer` does.
+//!   fleet, or holds a `History`, as a real `VictoriaMetricsServer` does; and `promtool_or_skip`, its own checks.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
@@ -24,6 +24,8 @@ mod history;
 mod joined_queries;
 #[cfg(feature = "real-servers")]
 mod prometheus_server;
+#[cfg(feature = "real-servers")]
+mod promtool;
 mod sample_record;
 #[cfg(feature = "real-servers")]
 mod victoria_metrics;
@@ -41,6 +43,8 @@ pub use joined_queries::joined_queries;
 pub use prometheus_server::{
     PROMETHEUS_BIN, PrometheusError, PrometheusOptions, PrometheusServer, REQUIRE_REAL_SERVERS,
 };
+#[cfg(feature = "real-servers")]
+pub use promtool::promtool_or_skip;
 pub use sample_record::SampleRecord;
 #[cfg(feature = "real-servers")]
 pub use victoria_metrics::{VICTORIA_METRICS_BIN, VictoriaMetricsServer};

@@ -452,7 +452,7 @@ fn configuration(options: &PrometheusOptions) -> String {
     )
 }
 
-fn find_program() -> Option<PathBuf> {
+pub(crate) fn find_program() -> Option<PathBuf> {
     program(PROMETHEUS_BIN, "prometheus")
 }
 

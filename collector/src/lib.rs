@@ -90,8 +90,8 @@
 //! - the [examples](https://github.com/inference-collector/collector/tree/main/examples) run as they are.
 //!
 //! # Features
-//! `prometheus` (default), `epp`, `promql`, `keda`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its name, but
-//! for `sigv4`, which lets the Prometheus backend sign its requests for AWS.
+//! `prometheus` (default), `epp`, `promql`, `keda`, `record`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its
+//! name, but for `sigv4`, which lets the Prometheus backend sign its requests for AWS.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// For implementations of [`Backend`](core::Backend), whose calls are asynchronous.
@@ -113,6 +113,8 @@ pub use collector_keda as keda;
 pub use collector_prometheus as prometheus;
 #[cfg(feature = "promql")]
 pub use collector_promql as promql;
+#[cfg(feature = "record")]
+pub use collector_record as record;
 #[cfg(feature = "testkit")]
 pub use collector_testkit as testkit;
 

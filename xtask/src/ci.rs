@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use crate::run::{cargo, has_subcommand, output, step};
-use crate::{counts, loom, test, workspace};
+use crate::{counts, docs, headers, loom, test, workspace};
 
 /// The crates that combine others by cargo features.
 const COMPOSED: [&str; 3] = ["inference-collector", "collector-config", "collector-cli"];
@@ -19,6 +19,10 @@ const IMPURE: [&str; 3] = ["tokio", "hyper", "reqwest"];
 pub(crate) fn all() -> Result<()> {
     step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     architecture_names_what_exists()?;
+    if headers::REQUIRED {
+        headers::check()?;
+    }
+    docs::make_if_possible()?;
     pure_crates_stay_pure()?;
     step(
         "lints",

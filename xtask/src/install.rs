@@ -6,8 +6,11 @@ use std::{env, fs};
 
 use anyhow::{Result, bail};
 
-use crate::run::{output, step};
+use crate::run::{cargo, output, step};
 use crate::workspace;
+
+/// The accessibility checker that the tests of the page run in the browser.
+const AXE: &str = "axe-core@4.14.1";
 
 /// Ensures that `prometheus` can be run.
 pub(crate) fn prometheus() -> Result<()> {
@@ -32,6 +35,38 @@ fn server(program: &str, name: &str, variable: &str) -> Result<()> {
     }
     apt_install(program)?;
     stop_service(program);
+    Ok(())
+}
+
+/// Ensures that Chromium can be run and driven.
+pub(crate) fn chromium() -> Result<()> {
+    for (program, package) in [("chromium", "chromium"), ("chromedriver", "chromium-driver")] {
+        if runs(program, "--version") {
+            continue;
+        }
+        if !can_install() {
+            bail!(
+                "the tests of the page need {program}: run `sudo apt-get install --no-install-recommends {package}` \
+                 (or your system's counterpart)"
+            );
+        }
+        apt_install(package)?;
+    }
+    Ok(())
+}
+
+/// Fetches axe into the target folder. Without npm or a registry its test skips itself.
+pub(crate) fn axe() -> Result<()> {
+    let folder = workspace::target_folder()?.join("axe");
+    if folder.join("node_modules/axe-core/axe.min.js").exists() {
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]);
+    npm.arg(folder).arg(AXE).stdin(Stdio::null());
+    if let Err(error) = step("fetch axe-core", &mut npm) {
+        eprintln!("SKIPPED: the accessibility of the page is not checked: {error:#}");
+    }
     Ok(())
 }
 
@@ -79,6 +114,18 @@ pub(crate) fn python_tools() -> Result<Option<PathBuf>> {
     }
     fs::write(&installed, wanted)?;
     Ok(Some(programs))
+}
+
+/// Ensures that a program of the registry of crates is in target/tools, and returns its path. A debug build takes a
+/// third of the time to compile.
+pub(crate) fn tool(name: &str, options: &[&str]) -> Result<PathBuf> {
+    let root = workspace::target_folder()?.join("tools");
+    let program = root.join("bin").join(name);
+    if !program.is_file() {
+        let mut install = cargo(&["install", "--locked", "--debug", name, "--root"]);
+        step(&format!("install {name}"), install.arg(&root).args(options))?;
+    }
+    Ok(program)
 }
 
 /// Stops the server that the package may have started: it would occupy the usual port, and tests start their

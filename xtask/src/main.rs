@@ -9,7 +9,10 @@
 mod bench;
 mod ci;
 mod counts;
+mod dist;
+mod docs;
 mod fuzz;
+mod headers;
 mod install;
 mod loom;
 mod miri;
@@ -43,11 +46,27 @@ enum Task {
     Bench(bench::Options),
     /// Count the instructions of hot code, and the memory over a simulated hour.
     Counts,
+    /// Make target/packages: an archive, a Debian package, a bill of materials and checksums, and verify them.
+    Dist(dist::Options),
+    /// Check the links of all pages, and make a book of docs/ in target/book, for which it installs mdbook.
+    Docs,
+    /// Used by mdbook: lead links that leave the book to the repository.
+    #[command(hide = true)]
+    BookLinks {
+        #[command(subcommand)]
+        question: Option<docs::Question>,
+    },
     /// Feed random pages to the scanner, compared with a simple reader, and random queries to the checks of the PromQL API.
     Fuzz {
         /// Duration.
         #[arg(value_name = "SECONDS", default_value_t = 30)]
         seconds: u32,
+    },
+    /// Check that each source file names the licence in its first line.
+    Headers {
+        /// Add the line where it is missing.
+        #[arg(long)]
+        fix: bool,
     },
     /// Run the engine's locks through every interleaving of their threads.
     Loom,
@@ -59,8 +78,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Print the licences of everything that the binary contains.
+    Notices,
     /// Draw docs/demo.svg again: the demo in a terminal of 80x24.
     Picture,
+    /// Take the pictures of docs/page.md again, in Chromium. Takes two minutes.
+    Screenshots,
     /// Make the crate of a new backend, which compiles and passes the conformance suite.
     NewBackend {
         /// Name of the crate, in lower case with hyphens: `acme-backend`.
@@ -80,11 +103,19 @@ fn main() -> ExitCode {
         Task::Ci => ci::all(),
         Task::Bench(options) => bench::run(&options),
         Task::Counts => counts::all(),
+        Task::Dist(options) => dist::run(&options),
+        Task::Docs => docs::make(),
+        Task::BookLinks { question: Some(docs::Question::Supports { .. }) } => Ok(()),
+        Task::BookLinks { question: None } => docs::lead_links_out(),
         Task::Fuzz { seconds } => fuzz::all(seconds),
+        Task::Headers { fix: true } => headers::fix(),
+        Task::Headers { fix: false } => headers::check(),
         Task::Loom => loom::all(),
         Task::Miri => miri::all(),
         Task::Mutants { arguments } => mutants::all(&arguments),
+        Task::Notices => dist::print_notices(),
         Task::Picture => picture::draw(),
+        Task::Screenshots => picture::screenshots(),
         Task::NewBackend { name, path, http } => {
             let template = if http { &new_backend::HTTP } else { &new_backend::FILE };
             new_backend::make_and_explain(template, &name, path)

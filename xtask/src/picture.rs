@@ -1,7 +1,8 @@
-//! The picture of the demo in the README.
+//! The pictures in the docs: of the demo, and of the page.
 
 use anyhow::Result;
 
+use crate::install;
 use crate::run::{cargo, step};
 
 /// Runs the demo's own test, which otherwise compares the picture, in writing mode.
@@ -11,5 +12,17 @@ pub(crate) fn draw() -> Result<()> {
         "draw docs/demo.svg",
         cargo(&["test", "--package", "collector-cli", "--lib", "--", "--exact", test])
             .env("UPDATE_DOCS", "1"),
+    )
+}
+
+/// Runs the test that takes the pictures of the page in Chromium.
+pub(crate) fn screenshots() -> Result<()> {
+    install::chromium()?;
+    let test = "page::pictures::the_pictures_show_the_page_as_it_is";
+    step(
+        "take the pictures of docs/page.md",
+        cargo(&["test", "--package", "collector-cli", "--test", "it", "--"])
+            .args(["--exact", "--ignored", test])
+            .env("COLLECTOR_REQUIRE_REAL_SERVERS", "1"),
     )
 }

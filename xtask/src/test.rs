@@ -16,6 +16,8 @@ const TESTED: [&str; 4] =
 pub(crate) fn all() -> Result<()> {
     install::prometheus()?;
     install::victoria_metrics()?;
+    install::chromium()?;
+    install::axe()?;
     if has_subcommand("nextest") {
         tests("test", &["nextest", "run"])?;
         tests("test the examples in the docs", &["test", "--doc"])?;

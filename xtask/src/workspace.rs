@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -54,6 +55,43 @@ pub(crate) fn unpublished() -> Result<Vec<String>> {
     // `publish = false` is an empty list of registries.
     let unpublished = packages.filter(|package| package["publish"].is_array());
     Ok(unpublished.filter_map(|package| package["name"].as_str().map(str::to_owned)).collect())
+}
+
+/// Returns the version of a package of the workspace.
+pub(crate) fn version(package: &str) -> Result<String> {
+    let metadata = metadata()?;
+    let mut packages = metadata["packages"].as_array().into_iter().flatten();
+    let found = packages.find(|found| found["name"] == package);
+    let version = found.and_then(|found| found["version"].as_str());
+    Ok(version.with_context(|| format!("there is no package {package}"))?.to_owned())
+}
+
+/// Returns where the repository is published.
+pub(crate) fn repository() -> Result<String> {
+    let metadata = metadata()?;
+    let mut packages = metadata["packages"].as_array().into_iter().flatten();
+    let repository = packages.find_map(|package| package["repository"].as_str());
+    Ok(repository.context("no package names its repository")?.to_owned())
+}
+
+/// Returns the files in a folder and below it whose names end so, in order, without what is built or hidden.
+pub(crate) fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        // A link leads to a file that is visited anyway.
+        let kind = entry.file_type()?;
+        if kind.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+            found.extend(files(&path, extension)?);
+        } else if kind.is_file() && path.extension().is_some_and(|end| end == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn metadata() -> Result<Value> {

@@ -55,9 +55,14 @@ pub(crate) fn pods_of(variants: usize) -> usize {
 
 impl Feed {
     pub(crate) async fn start(variants: usize) -> Result<Self> {
+        Self::start_with(variants, pods).await
+    }
+
+    /// The same with so many pods of each variant.
+    pub(crate) async fn start_with(variants: usize, pods: fn(usize) -> usize) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let fleet = Arc::new(Fleet { variants, started: Instant::now() });
+        let fleet = Arc::new(Fleet { variants, pods, started: Instant::now() });
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let fleet = Arc::clone(&fleet);
@@ -93,6 +98,7 @@ impl Feed {
 
 struct Fleet {
     variants: usize,
+    pods: fn(usize) -> usize,
     started: Instant,
 }
 
@@ -122,7 +128,7 @@ impl Fleet {
         let mut text = String::new();
         for variant in (page..self.variants).step_by(PAGES) {
             let of = model(variant);
-            for pod in 0..pods(variant) {
+            for pod in 0..(self.pods)(variant) {
                 let labels = format!(
                     "namespace=\"{}\",model_name=\"{}\",pod=\"variant-{variant}-{pod}\",engine=\"0\"",
                     of.namespace.as_str(),

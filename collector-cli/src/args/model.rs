@@ -51,6 +51,12 @@ impl ModelArgs {
         self.model().map(Some)
     }
 
+    /// Whether an argument names a model or a namespace.
+    #[cfg(feature = "record")]
+    pub(crate) fn is_named(&self) -> bool {
+        self.positional.is_some() || self.model.is_some() || self.namespace.is_some()
+    }
+
     fn name(&self) -> Option<String> {
         given(self.positional.as_ref().or(self.model.as_ref()), MODEL)
     }
@@ -83,6 +89,15 @@ pub(crate) enum Selection {
 }
 
 impl SelectArgs {
+    /// What to read; all there is, if nothing is named.
+    #[cfg(feature = "tui")]
+    pub(crate) fn selection_or_all(&self) -> Result<Selection, Failure> {
+        if self.one.name().is_none() && self.one.namespace().is_none() {
+            return Ok(Selection::Listed { model: None, namespace: None });
+        }
+        self.selection()
+    }
+
     /// What to read.
     pub(crate) fn selection(&self) -> Result<Selection, Failure> {
         let model = self.one.name();

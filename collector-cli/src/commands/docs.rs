@@ -13,8 +13,12 @@ macro_rules! pages {
     };
 }
 
-const PAGES: [Page; 15] = pages! {
+const PAGES: &[Page] = &pages! {
+    "install": "packages, the container image and systemd";
     "getting-started": "from the demo to a daemon with a configuration";
+    "terminal": "every command: read, watch, find what is wrong";
+    "concepts": "missing, zero and error; age; windows; a glossary";
+    "fields": "every field of a reading, and its unit";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
     "keda": "setup for KEDA, and what happens in an outage";
@@ -24,11 +28,20 @@ const PAGES: [Page; 15] = pages! {
     "checks": "what `collector check` checks";
     "http-api": "readings, events and errors, for controllers and pages";
     "daemon": "reload, access, systemd and the log of `collector serve`";
+    "page": "the live page of `collector serve`";
     "troubleshooting": "what each error means, and what to do";
+    "faq": "why 503 and not 0, and other questions";
     "engines": "which series are read, and how";
     "metrics": "what is on /metrics";
     "adaptive-ttl": "models that move are refreshed sooner";
+    "record-and-replay": "an incident in a file, and every command on it";
     "simulator": "a fleet of model servers without a GPU";
+    "sizing": "what it costs, and how large it may get";
+    "security": "the threat model, and what to set";
+    "upgrade": "what a new version may change";
+    "embedding": "as a library, in a program of your own";
+    "backends": "how to write a backend";
+    "testing": "how to test a controller";
 };
 
 pub(super) fn run(global: &GlobalArgs, args: &DocsArgs) -> Result<Exit, Failure> {

@@ -136,24 +136,11 @@ async fn replicas(
 ) -> Result<Exit, Failure> {
     let selection = args.select.selection()?;
     let collector = settings.collector_at_once()?;
+    if let Selection::One(model) = selection {
+        return one(settings, &collector, &model, view).await;
+    }
     let wall = || settings.clock.wall();
     let no_headers = view.rows.no_headers;
-    if let Selection::One(model) = selection {
-        settings.before_a_read(Some(&model.namespace)).await?;
-        let reading = &collector.collect_replica_metrics(&model).await?;
-        let rows = Rows::of_replicas(iter::once(reading), wall());
-        let document = ReplicasDocument::new(reading, wall());
-        let text = view.text(rows, |rows| {
-            shown(view.form.format, &document, || {
-                if view.is(Format::Prometheus) {
-                    return replica_page(&iter::once(reading));
-                }
-                let replicas: Vec<_> = rows.iter().map(|(_, replica)| *replica).collect();
-                replicas_table(reading, replicas.into_iter(), view.is(Format::Wide), no_headers)
-            })
-        })?;
-        return printed(&text);
-    }
     let models = listed(settings, &*collector, &selection).await?;
     let readings = read(&collector, models).await;
     let good = || readings.iter().filter_map(|tracked| tracked.replicas.as_ref().ok());
@@ -176,6 +163,50 @@ async fn replicas(
         }
     }
     Ok(report(readings.iter().map(|tracked| tracked.replicas.as_ref().err())))
+}
+
+async fn one(
+    settings: &Settings,
+    collector: &CachingCollector,
+    model: &ModelRef,
+    view: &View<'_>,
+) -> Result<Exit, Failure> {
+    let (wall, no_headers) = (settings.clock.wall(), view.rows.no_headers);
+    settings.before_a_read(Some(&model.namespace)).await?;
+    let reading = &collector.collect_replica_metrics(model).await?;
+    let rows = Rows::of_replicas(iter::once(reading), wall);
+    let document = ReplicasDocument::new(reading, wall);
+    let text = view.text(rows, |rows| {
+        shown(view.form.format, &document, || {
+            if view.is(Format::Prometheus) {
+                return replica_page(&iter::once(reading));
+            }
+            let replicas: Vec<_> = rows.iter().map(|(_, replica)| *replica).collect();
+            replicas_table(reading, replicas.into_iter(), view.is(Format::Wide), no_headers)
+        })
+    })?;
+    printed(&text)
+}
+
+/// Prints the replicas of one model, as these layers configure it.
+#[cfg(feature = "record")]
+pub(super) fn replicas_of(
+    layers: Loader,
+    global: &GlobalArgs,
+    model: &ModelRef,
+) -> Result<Exit, Failure> {
+    let rows = RowArgs::default();
+    let view = View::new(
+        global,
+        &rows,
+        &[&DOCUMENTS[..], &[Format::Wide, Format::Prometheus], &ROWS].concat(),
+    )?;
+    let settings = Settings::of(layers, Verbosity::OneShot)?;
+    settings.warn();
+    super::block_on(async {
+        let collector = settings.collector_at_once()?;
+        one(&settings, &collector, model, &view).await
+    })
 }
 
 /// The replicas of all these models.

@@ -2,6 +2,7 @@
 
 mod check;
 mod config_show;
+#[cfg(feature = "sim")]
 mod demo;
 mod docs;
 mod explain;
@@ -10,6 +11,10 @@ mod generate;
 mod get;
 #[cfg(feature = "promql")]
 mod promql;
+#[cfg(feature = "record")]
+mod record;
+#[cfg(feature = "record")]
+mod replay;
 #[cfg(all(feature = "keda", feature = "promql"))]
 mod scaled_object;
 #[cfg(feature = "epp")]
@@ -17,7 +22,10 @@ mod scrape;
 mod select;
 mod serve;
 mod settings;
+#[cfg(feature = "sim")]
 mod sim;
+#[cfg(feature = "tui")]
+mod top;
 mod totals;
 mod validate;
 mod version;
@@ -38,14 +46,21 @@ use crate::exit::{Exit, Failure};
 pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
+        #[cfg(feature = "sim")]
         Command::Demo(args) => demo::run(base, global, args),
         Command::Get(args) => get::run(base, global, args),
         Command::Watch(args) => watch::run(base, global, &args.select, args.window, args.timeout),
+        #[cfg(feature = "tui")]
+        Command::Top(args) => top::run(base, global, args),
         Command::Check(args) => check::run(base, global, args),
         Command::Explain(args) => explain::run(base, global, args),
         Command::Validate(args) => validate::run(base, global, args),
         Command::Config(ConfigCommand::Show(args)) => config_show::run(base, global, args),
         Command::Serve(args) => serve::run(base, global, args),
+        #[cfg(feature = "record")]
+        Command::Record(args) => record::run(base, global, args),
+        #[cfg(feature = "record")]
+        Command::Replay(args) => replay::run(base, global, args),
         #[cfg(feature = "epp")]
         Command::Scrape(args) => scrape::run(base, global, args),
         #[cfg(all(feature = "keda", feature = "promql"))]
@@ -54,7 +69,12 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
         Command::Completions { shell } => generate::completions(global, *shell),
         Command::Man(args) => generate::man(global, args),
         Command::Docs(args) => docs::run(global, args),
+        #[cfg(feature = "sim")]
         Command::Sim(args) => sim::run(base, global, args),
+        #[cfg(not(feature = "sim"))]
+        Command::NoSimulator { .. } => Err(Failure::usage(
+            "this build has no simulator: the commands `demo` and `sim` need the cargo feature `sim`",
+        )),
     }
 }
 

@@ -5,7 +5,7 @@ use collector_core::{KnownModel, MetricsCollector, ModelRef, Namespace};
 
 use super::settings::Settings;
 use crate::args::Selection;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::output::{ErrorDocument, nearest_first, quoted};
 
 /// The reason of what is not there, in error documents.
@@ -74,4 +74,61 @@ pub(super) fn namespaces(known: &[KnownModel], name: &str) -> String {
     let names = nearest_first(name, known.iter().map(|known| known.model.namespace.as_str()));
     let has = if names.len() == 1 { "namespace with models" } else { "namespaces with models" };
     format!("{has}: {}", quoted(names))
+}
+
+/// After how many looks models are listed again, for new ones.
+const LOOKS_PER_LIST: u32 = 30;
+
+/// The models of a selection over time. One that is no longer listed stays: that it is missing is a change.
+#[derive(Default)]
+pub(super) struct Followed {
+    known: Vec<ModelRef>,
+    looks: u32,
+    /// Why there is no list, as it was returned last.
+    problem: Option<String>,
+}
+
+impl Followed {
+    /// The models so far.
+    pub(super) fn models(&self) -> &[ModelRef] {
+        &self.known
+    }
+
+    /// Lists again when it is time to. Returns why there is no list, once: it may come, and what follows models
+    /// outlives the restart of a server. A mistake in the configuration is an error.
+    pub(super) async fn update(
+        &mut self,
+        settings: &Settings,
+        collector: &dyn MetricsCollector,
+        selection: &Selection,
+    ) -> Result<Option<Failure>, Failure> {
+        let is_due = self.looks.is_multiple_of(LOOKS_PER_LIST) || self.problem.is_some();
+        self.looks = self.looks.wrapping_add(1);
+        if !is_due {
+            return Ok(None);
+        }
+        if let Selection::One(model) = selection {
+            if self.known.is_empty() {
+                settings.before_a_read(Some(&model.namespace)).await?;
+                self.known.push(model.clone());
+            }
+            return Ok(None);
+        }
+        match listed(settings, collector, selection).await {
+            Ok(listed) => {
+                let new = listed.into_iter().filter(|model| !self.known.contains(model));
+                let new: Vec<ModelRef> = new.collect();
+                self.known.extend(new);
+                self.problem = None;
+                Ok(None)
+            }
+            Err(failure) if failure.exit() == Exit::Usage => Err(failure),
+            Err(failure) => {
+                let problem = failure.problems().join("\n");
+                let is_new = self.problem.as_ref() != Some(&problem);
+                self.problem = Some(problem);
+                Ok(is_new.then_some(failure))
+            }
+        }
+    }
 }

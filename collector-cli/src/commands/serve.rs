@@ -54,7 +54,12 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ServeArgs) -> Resul
     if let Some(listen) = &args.listen {
         layers = layers.flag("server.listen", listen, "--listen");
     }
-    super::block_on_many_threads(serve(layers, global.config.as_deref()))
+    run_layers(layers, global.config.as_deref())
+}
+
+/// Serves what these layers configure, of which `path` is the file.
+pub(super) fn run_layers(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
+    super::block_on_many_threads(serve(layers, path))
 }
 
 async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
@@ -180,7 +185,11 @@ fn announce(address: SocketAddr, is_tls: bool, loaded: &Loaded) {
     #[cfg(feature = "promql")]
     if loaded.config.promql.enabled {
         let upstream = value_of(loaded, "promql.upstream");
-        if let Some(url) = upstream.or_else(|| url_of(loaded, "prometheus")) {
+        if loaded.config.is_recorded() {
+            tracing::info!(
+                "PromQL queries over readings of the recording are answered, and no others"
+            );
+        } else if let Some(url) = upstream.or_else(|| url_of(loaded, "prometheus")) {
             let server = format!("prometheus at {url}");
             tracing::info!(
                 server,

@@ -1,11 +1,13 @@
 //! From the command line to a configuration: the layers, the log and the collector.
 
 use std::env;
+#[cfg(feature = "tui")]
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, Origin};
+use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, NamedBackend, Origin};
 use collector_core::{Backend, Clock, Namespace, SystemClock, duration};
 use collector_engine::Builder;
 use collector_engine::CachingCollector;
@@ -13,17 +15,22 @@ use collector_engine::CachingCollector;
 use super::files;
 use crate::args::{Format, GlobalArgs};
 use crate::exit::Failure;
-use crate::logging;
+use crate::logging::{self, Style};
 use crate::output::ErrorDocument;
 use clap::ValueEnum as _;
 
 /// How much a command logs by default.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verbosity {
-    /// The command prints a result: only warnings and errors are logged.
+    /// The command prints a result at its end: only warnings and errors are logged.
     OneShot,
+    /// The command prints something until it is stopped: likewise.
+    Lines,
     /// The log is the only output.
     Daemon,
+    /// The command draws on the terminal, where log lines would be in its way unless they are asked for.
+    #[cfg(feature = "tui")]
+    Drawing,
 }
 
 /// A loaded configuration.
@@ -67,7 +74,8 @@ impl Settings {
         }
         let loaded = ConfigErrors::or(errors, loaded)?;
         start_log(&loaded, verbosity)?;
-        Ok(Self { loaded, clock: Arc::new(SystemClock::new()) })
+        let clock = loaded.config.clock(Arc::new(SystemClock::new()));
+        Ok(Self { loaded, clock })
     }
 
     /// Reads the layers again while the log runs, for a daemon whose clock is this one.
@@ -102,7 +110,11 @@ impl Settings {
         &self,
         backends: Vec<Arc<dyn Backend>>,
     ) -> Result<Arc<CachingCollector>, Failure> {
-        let discovery = self.loaded.config.tracking.discovery();
+        let mut discovery = self.loaded.config.tracking.discovery();
+        if self.loaded.config.is_recorded() {
+            // Models come and go as fast as the recording is replayed, and a list costs nothing.
+            discovery.interval = Some(Duration::from_secs(1));
+        }
         self.built(backends, |builder| builder.discover(discovery))
     }
 
@@ -118,7 +130,7 @@ impl Settings {
         Ok(collector)
     }
 
-    fn built(
+    pub(super) fn built(
         &self,
         backends: Vec<Arc<dyn Backend>>,
         change: impl FnOnce(Builder) -> Builder,
@@ -132,14 +144,15 @@ impl Settings {
 
     /// The chosen backends.
     pub(super) fn backends(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
-        self.backends_besides(|_| None)
+        let built = self.backends_besides(|_| Vec::new())?;
+        Ok(built.into_iter().map(|(_, backend)| backend).collect())
     }
 
-    /// The same, without building those that there are.
+    /// The same with the names by which they are chosen, without building those that there are.
     pub(super) fn backends_besides(
         &self,
-        existing: impl Fn(&str) -> Option<Arc<dyn Backend>>,
-    ) -> Result<Vec<Arc<dyn Backend>>, Failure> {
+        existing: impl Fn(&str) -> Vec<Arc<dyn Backend>>,
+    ) -> Result<Vec<NamedBackend>, Failure> {
         let backends = self.loaded.config.build_other_backends(Arc::clone(&self.clock), existing);
         backends.map_err(|errors| located(&self.loaded, &errors))
     }
@@ -217,10 +230,22 @@ pub(super) fn log_flags(mut loader: Loader, global: &GlobalArgs) -> Loader {
 /// Starts the log as configured.
 pub(super) fn start_log(loaded: &Loaded, verbosity: Verbosity) -> Result<(), Failure> {
     let log = loaded.config.log;
-    let one_shot = verbosity == Verbosity::OneShot;
     let unset = loaded.origins.of("log.level") == Origin::Default;
-    let level = if one_shot && unset { LogLevel::Warn } else { log.level };
-    logging::start(level, log.format, one_shot)
+    let level = match verbosity {
+        Verbosity::OneShot | Verbosity::Lines if unset => LogLevel::Warn,
+        #[cfg(feature = "tui")]
+        Verbosity::Drawing if unset && io::stderr().is_terminal() => LogLevel::Off,
+        #[cfg(feature = "tui")]
+        Verbosity::Drawing if unset => LogLevel::Warn,
+        _ => log.level,
+    };
+    let style = match verbosity {
+        // Whoever asks for a level wants lines as they come.
+        Verbosity::OneShot if unset => Style::Result,
+        Verbosity::Daemon => Style::Full,
+        _ => Style::Plain,
+    };
+    logging::start(level, log.format, style)
 }
 
 /// The environment. A variable that is not UTF-8 is not ours, or its key's check reports it.

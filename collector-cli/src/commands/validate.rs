@@ -130,7 +130,7 @@ fn files_checked(loaded: &Loaded) -> Vec<CheckedFile> {
     let is_set = |key: &str| loaded.origins.of(key) != Origin::Default;
     let is_read = |key: &str| {
         let (section, rest) = key.split_once('.').unwrap_or((key, ""));
-        let chosen = ["cache", "server"].contains(&section)
+        let chosen = ["cache", "keda", "server"].contains(&section)
             || loaded.config.backend.iter().any(|name| name == section);
         // The token itself takes precedence over its file.
         let beaten = rest == "token_path" && is_set(&format!("{section}.bearer_token"));
@@ -139,7 +139,7 @@ fn files_checked(loaded: &Loaded) -> Vec<CheckedFile> {
     let entries = loaded.entries();
     loaded
         .keys()
-        .filter(|key| key.kind == Kind::Path && is_read(key.path))
+        .filter(|key| matches!(key.kind, Kind::Path | Kind::NamedPaths) && is_read(key.path))
         .filter_map(|key| {
             let entry = entries.iter().find(|entry| entry.key == key.path)?;
             Some(CheckedFile { key: key.path.to_owned(), path: entry.value.clone() })

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use self::change::{Seen, line};
-use super::select::listed;
+use super::select::Followed;
 use super::settings::{Settings, Verbosity, format};
 use crate::args::{Format, GlobalArgs, SelectArgs, Selection};
 use crate::exit::{Exit, Failure};
@@ -21,10 +21,7 @@ use crate::output::{print_on, replicas_item, to_json};
 use crate::signals::StopSignals;
 
 /// How often readings are looked at. They come from memory, and change with the refreshes in the background.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// After how many looks models are listed again, for new ones.
-const LOOKS_PER_LIST: u32 = 30;
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) fn run(
     base: &Loader,
@@ -35,7 +32,7 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
     let selection = select.selection()?;
-    let settings = Settings::load_with_window(base, global, Verbosity::OneShot, window)?;
+    let settings = Settings::load_with_window(base, global, Verbosity::Lines, window)?;
     settings.warn();
     super::block_on(async {
         let mut signals = StopSignals::catch()?;
@@ -68,14 +65,18 @@ impl Watch<'_> {
         collector: &CachingCollector,
         selection: &Selection,
     ) -> Result<Exit, Failure> {
-        let mut models = Models::default();
+        let mut models = Followed::default();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            models.update(self.settings, collector, selection).await?;
-            let readings = collector.collect_many(&models.known).await;
-            for (model, reading) in models.known.iter().zip(readings) {
+            if let Some(failure) = models.update(self.settings, collector, selection).await? {
+                for problem in failure.problems() {
+                    logging::report_error(&problem, &failure.advice());
+                }
+            }
+            let readings = collector.collect_many(models.models()).await;
+            for (model, reading) in models.models().iter().zip(readings) {
                 let line = self.changed(model, reading, self.settings.clock.wall());
                 if let Some(line) = line
                     && !print_on(&(line + "\n"))?
@@ -110,54 +111,5 @@ impl Watch<'_> {
         }
         self.seen.insert(model.clone(), Printed { seen: now, document });
         Some(to_json(&item))
-    }
-}
-
-/// The models that are watched. One that is no longer listed is watched on: that it is missing is a change.
-#[derive(Default)]
-struct Models {
-    known: Vec<ModelRef>,
-    looks: u32,
-    /// Why there is no list, as it was reported last.
-    problem: Option<String>,
-}
-
-impl Models {
-    async fn update(
-        &mut self,
-        settings: &Settings,
-        collector: &dyn MetricsCollector,
-        selection: &Selection,
-    ) -> Result<(), Failure> {
-        let is_due = self.looks.is_multiple_of(LOOKS_PER_LIST) || self.problem.is_some();
-        self.looks = self.looks.wrapping_add(1);
-        if !is_due {
-            return Ok(());
-        }
-        if let Selection::One(model) = selection {
-            if self.known.is_empty() {
-                settings.before_a_read(Some(&model.namespace)).await?;
-                self.known.push(model.clone());
-            }
-            return Ok(());
-        }
-        match listed(settings, collector, selection).await {
-            Ok(listed) => {
-                let new = listed.into_iter().filter(|model| !self.known.contains(model));
-                let new: Vec<ModelRef> = new.collect();
-                self.known.extend(new);
-                self.problem = None;
-            }
-            Err(failure) if failure.exit() == Exit::Usage => return Err(failure),
-            // It may come: a watch outlives the restart of a server.
-            Err(failure) => {
-                let problem = failure.problems().join("\n");
-                if self.problem.as_ref() != Some(&problem) {
-                    logging::report_error(&problem, &failure.advice());
-                    self.problem = Some(problem);
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -37,9 +37,11 @@ pub(crate) use rows::Rows;
 pub(crate) use table::{
     UNKNOWN, allocation_table, allocations_table, list_table, models_table, replicas_table,
 };
+#[cfg(any(feature = "sim", feature = "tui"))]
+pub(crate) use terminal::Signs;
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};
-pub(crate) use terminal::{Colour, Colours, Signs, colours, painted, signs};
+pub(crate) use terminal::{Colour, Colours, colours, painted, signs, width};
 pub(crate) use text::{print, print_on};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,

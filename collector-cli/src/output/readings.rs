@@ -51,9 +51,9 @@ pub(crate) const ALLOCATION_SERIES: &[Series<OfAllocation>] = series! {
     /// Greatest batch of one replica, from the configuration.
     "collector_allocation_max_batch": Gauge, |reading| reading.value().max_batch.map(f64::from);
     /// Mean inter-token latency over the window.
-    "collector_allocation_itl_average_milliseconds": Gauge, |reading| reading.value().itl_average;
+    "collector_allocation_itl_average_seconds": Gauge, |reading| reading.value().itl_average.map(seconds);
     /// Mean time to first token over the window.
-    "collector_allocation_ttft_average_milliseconds": Gauge, |reading| reading.value().ttft_average;
+    "collector_allocation_ttft_average_seconds": Gauge, |reading| reading.value().ttft_average.map(seconds);
     /// Requests that arrive per minute.
     "collector_allocation_arrival_rate_per_minute": Gauge, |reading| reading.value().load.arrival_rate;
     /// Mean prompt tokens per request over the window.
@@ -63,6 +63,11 @@ pub(crate) const ALLOCATION_SERIES: &[Series<OfAllocation>] = series! {
     /// Age of the allocation's oldest value.
     "collector_allocation_age_seconds": Gauge, |reading| Some(reading.age().as_secs_f64());
 };
+
+/// Readings have milliseconds, and series have base units.
+fn seconds(milliseconds: f64) -> f64 {
+    milliseconds / 1e3
+}
 
 /// The samples of a family, one for each replica of these readings.
 pub(crate) fn replica_samples<'a>(

@@ -85,6 +85,8 @@ pub(crate) struct Signs {
     pub(crate) micro: &'static str,
     /// From the least to the greatest value. None of them is a blank, which stands for an unknown value.
     pub(crate) bars: [char; 8],
+    /// One after the other they turn.
+    pub(crate) turns: &'static [char],
 }
 
 pub(crate) const UNICODE: Signs = Signs {
@@ -97,6 +99,7 @@ pub(crate) const UNICODE: Signs = Signs {
     arrow: "→",
     micro: "µ",
     bars: ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'],
+    turns: &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'],
 };
 
 pub(crate) const ASCII: Signs = Signs {
@@ -109,6 +112,7 @@ pub(crate) const ASCII: Signs = Signs {
     arrow: "->",
     micro: "u",
     bars: ['_', '.', ':', '-', '=', '+', '*', '#'],
+    turns: &['|', '/', '-', '\\'],
 };
 
 /// The signs for the locale of the environment.
@@ -158,9 +162,9 @@ mod tests {
 
     #[test]
     fn ascii_signs_are_ascii_and_no_bar_is_blank() {
-        let Signs { pass, warn, fail, skip, ellipsis, dot, arrow, micro, bars } = ASCII;
+        let Signs { pass, warn, fail, skip, ellipsis, dot, arrow, micro, bars, turns } = ASCII;
         let signs = [pass, warn, fail, skip, ellipsis, dot, arrow, micro];
         assert!(signs.iter().all(|sign| sign.is_ascii()));
-        assert!(bars.iter().all(|bar| bar.is_ascii() && *bar != ' '));
+        assert!(bars.iter().chain(turns).all(|bar| bar.is_ascii() && *bar != ' '));
     }
 }

@@ -13,6 +13,7 @@ use collector_transport::{NamedFile, Secret, Section};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
+use super::page;
 use super::respond::Refusal;
 use crate::exit::Failure;
 use crate::output::ErrorDocument;
@@ -76,7 +77,8 @@ impl Access {
         }
         let read_token = self.read_token.as_ref()?;
         let headers = request.headers();
-        if PROBES.contains(&request.uri().path()) || has_token(headers, &read_token.get()) {
+        let path = request.uri().path();
+        if PROBES.contains(&path) || page::is_file(path) || has_token(headers, &read_token.get()) {
             return None;
         }
         if self.admin_token.as_ref().is_some_and(|token| has_token(headers, &token.get())) {

@@ -15,7 +15,7 @@ use super::etag::{self, Tag};
 use super::fields::Fields;
 use super::lists;
 use super::query::Query;
-use super::respond::{Answered, Refusal, found};
+use super::respond::{Answered, Refusal, found, part};
 use crate::output::{
     AllocationDocument, ErrorDocument, ListDocument, ModelItem, PaceDocument, RemovedDocument,
     ReplicasDocument, model_items,
@@ -36,7 +36,7 @@ pub(super) async fn replicas(
     app.reads_namespace_of(&model)?;
     let reading = read(&app, app.collector.collect_replica_metrics(&model)).await?;
     Ok(etag::unless_known(Tag::of(&reading), &headers, || {
-        found(&ReplicasDocument::new(&reading, app.clock.wall()), fields.as_ref())
+        part(&ReplicasDocument::new(&reading, app.clock.wall()), fields.as_ref())
     }))
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn allocation(
     };
     let reading = read(&app, app.collector.collect_allocation(&model, &variant)).await?;
     Ok(etag::unless_known(Tag::of(&reading), &headers, || {
-        found(&AllocationDocument::new(&reading, app.clock.wall()), fields.as_ref())
+        part(&AllocationDocument::new(&reading, app.clock.wall()), fields.as_ref())
     }))
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn models(State(app): State<Arc<App>>, uri: Uri) -> Answered {
         app.collector.tracked().into_iter().map(|tracked| tracked.model).collect();
     let list: ListDocument<ModelItem> =
         model_items(known, |model| tracked.contains(model)).collect();
-    Ok(found(&list, None))
+    Ok(found(&list))
 }
 
 /// Returns the refresh interval of a model and its reason. Neither tracks the model nor counts as a read.
@@ -89,7 +89,7 @@ pub(super) async fn pace(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
         return Err(Refusal::bad_request("parameters \"model\" and \"namespace\" are missing"));
     };
-    Ok(found(&PaceDocument::new(&model, app.collector.pace(&model)), None))
+    Ok(found(&PaceDocument::new(&model, app.collector.pace(&model))))
 }
 
 /// Drops a model's entries.
@@ -115,7 +115,7 @@ pub(super) async fn drop_entries(
         ));
     };
     let removed = app.collector.invalidate_cache(&model);
-    Ok(found(&RemovedDocument { removed }, None))
+    Ok(found(&RemovedDocument { removed }))
 }
 
 /// Waits for a read, at most until the server exits, so that every caller gets an answer.

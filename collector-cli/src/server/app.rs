@@ -8,10 +8,11 @@ use axum::http::StatusCode;
 use collector_config::{LeftOut, Loaded};
 use collector_core::{Clock, CollectorState, ModelRef};
 use collector_engine::CachingCollector;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
 use super::events::Events;
+use super::page::Changes;
 use super::recorder::Recorder;
 use super::reloads::Reloads;
 use super::respond::Refusal;
@@ -30,6 +31,10 @@ pub(crate) struct App {
     /// The configuration of the collector.
     pub(crate) loaded: Loaded,
     pub(crate) reloads: Arc<Reloads>,
+    /// For who reads the files of credentials for `/metrics`.
+    pub(crate) files: Arc<Semaphore>,
+    /// What open pages show.
+    pub(crate) page: Changes,
     /// The PromQL API, where it is switched on.
     #[cfg(feature = "promql")]
     pub(crate) promql: Option<Arc<super::Promql>>,

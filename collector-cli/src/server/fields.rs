@@ -40,7 +40,7 @@ pub(super) struct Fields(Vec<(String, Option<String>)>);
 impl Fields {
     /// Reads the parameter, for a document of this name in the OpenAPI document; `None` when it is absent.
     pub(super) fn take(query: &mut Query, document: &str) -> Result<Option<Self>, Refusal> {
-        let Some(text) = query.take("fields") else { return Ok(None) };
+        let Some(text) = query.text("fields") else { return Ok(None) };
         let schema = SCHEMAS.get(document).unwrap_or(&Value::Null);
         let path = |text: &str| {
             let (name, inner) = match text.split_once('.') {

@@ -13,6 +13,7 @@ use axum::response::Response;
 use tower::{Service, ServiceExt as _};
 
 use super::app::App;
+use super::metrics::http::Counted;
 
 /// The HTTP API as clients see it.
 #[derive(Clone)]
@@ -27,11 +28,13 @@ impl Front {
     }
 
     async fn answer(self, request: Request) -> Response {
+        let counted = Counted::new(&request);
         let mut response = match self.app.access.refusal(&request) {
             Some(refusal) => refusal,
             None => self.permitted(request).await,
         };
         harden(&mut response);
+        counted.answered(&response);
         response
     }
 

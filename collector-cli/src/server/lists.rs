@@ -49,8 +49,8 @@ impl Selection {
                 return Err(Refusal::bad_request(message));
             }
         };
-        let after = query.take("continue").map(|token| place_of(&token)).transpose()?;
-        let (namespace, accelerator) = (query.take("namespace"), query.take("accelerator"));
+        let after = query.text("continue").map(|token| place_of(&token)).transpose()?;
+        let (namespace, accelerator) = (query.text("namespace"), query.text("accelerator"));
         Ok(Self { namespace, accelerator, limit, after })
     }
 

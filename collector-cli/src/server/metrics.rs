@@ -4,9 +4,15 @@
 //! collector can be asked for is written at each scrape, so that the series of a pod or a
 //! model that is gone are gone too.
 
-use std::collections::BTreeMap;
+mod expiry;
+pub(super) mod http;
+mod names;
+mod process;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header;
@@ -16,7 +22,9 @@ use collector_core::{
     PaceReason, Part, Reading, TrackedModel,
 };
 use collector_engine::CachingCollector;
+use tokio::time::timeout;
 
+use self::expiry::Credentials;
 use super::app::App;
 use super::recorder::announce_namespace;
 use super::respond::streamed;
@@ -25,34 +33,47 @@ use crate::output::{
     replica_samples, series,
 };
 
-/// Words of `wva_metrics_freshness_status`; each has a series, at 0 where nothing has that status.
+/// Words of `collector_readings`; each has a series, at 0 where nothing has that status.
 const STATUSES: [&str; 4] = ["fresh", "stale", "missing", "unavailable"];
+
+/// How long a scrape waits for files.
+const FILES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The page that Prometheus scrapes.
 pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
+    let config = app.loaded.config.metrics;
     let tracked = app.collector.tracked();
-    for tracked in &tracked {
-        announce_namespace(tracked.model.namespace.as_str());
-    }
+    let namespaces: BTreeSet<_> = tracked.iter().map(|it| it.model.namespace.as_str()).collect();
+    namespaces.into_iter().for_each(announce_namespace);
     let mut page = Exposition::default();
     describe_state(&mut page, &app.collector.state());
+    describe_program(&mut page);
+    process::describe(&mut page);
+    describe_readings_up(&mut page, &tracked);
     app.reloads.describe(&mut page);
     describe_pods(&mut page, &tracked);
     describe_freshness(&mut page, &tracked);
     describe_paces(&mut page, &app.collector, &tracked);
-    let own = app.recorder.render() + &page.into_text();
-    let parts = iter::once(own).chain(describe_readings(tracked));
+    let mut own = String::new();
+    names::add_families(&mut own, &app.recorder.render(), config.upstream_names);
+    names::add_families(&mut own, &page.into_text(), config.upstream_names);
+    own.push_str(&describe_files(&app).await);
+    let parts = iter::once(own).chain(describe_readings(tracked, config.per_replica));
     let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (headers, streamed(parts)).into_response()
 }
 
 /// The readings family by family: of a large fleet, all of them at once would be a lot to keep for
 /// every client that is slow to take them.
-fn describe_readings(tracked: Vec<TrackedModel>) -> impl Iterator<Item = String> {
+fn describe_readings(
+    tracked: Vec<TrackedModel>,
+    per_replica: bool,
+) -> impl Iterator<Item = String> {
     let tracked = Arc::new(tracked);
     let of_replicas = {
         let tracked = Arc::clone(&tracked);
-        REPLICA_SERIES.iter().map(move |series| {
+        let series = if per_replica { REPLICA_SERIES } else { &[] };
+        series.iter().map(move |series| {
             let mut page = Exposition::default();
             let readings = tracked.iter().filter_map(|tracked| tracked.replicas.as_ref().ok());
             series.describe(&mut page, replica_samples(series, readings));
@@ -138,7 +159,7 @@ const BACKEND_SERIES: &[Series<ValueOf<BackendState>>] = series! {
     "collector_backend_list_age_seconds": Gauge, |it| Some(it.listing.age?.as_secs_f64());
 };
 
-fn describe_state(page: &mut Exposition, state: &CollectorState) {
+pub(super) fn describe_state(page: &mut Exposition, state: &CollectorState) {
     for series in COLLECTOR_SERIES {
         series.describe(page, iter::once(([], (series.value)(state))));
     }
@@ -146,6 +167,84 @@ fn describe_state(page: &mut Exposition, state: &CollectorState) {
         let backends = state.backends.iter();
         let samples = backends.map(|it| ([("backend", it.name.as_str())], (series.value)(it)));
         series.describe(page, samples);
+    }
+}
+
+fn describe_program(page: &mut Exposition) {
+    let mut family = page.family(
+        "collector_build_info",
+        Kind::Gauge,
+        "Always 1; the labels are the version of the program and the commit it was built from.",
+    );
+    // A build of no known commit has an empty label, which is the same as none.
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("revision", env!("COLLECTOR_COMMIT"))];
+    family.sample(&labels, 1.0);
+}
+
+/// What is read from files at each scrape, outside of the threads that answer requests: a file may be on a network.
+/// One scrape at a time reads them, so that files that hang hold one thread.
+async fn describe_files(app: &Arc<App>) -> String {
+    let described = async {
+        let permit = Arc::clone(&app.files).acquire_owned().await;
+        let app = Arc::clone(app);
+        let described = tokio::task::spawn_blocking(move || {
+            let mut page = Exposition::default();
+            Credentials::of(&app.loaded.config).describe(&mut page);
+            drop(permit);
+            page.into_text()
+        });
+        // A panic was logged. It costs no more than these series.
+        described.await.unwrap_or_default()
+    };
+    timeout(FILES_TIMEOUT, described).await.unwrap_or_else(|_| {
+        tracing::warn!(
+            "Certificates and tokens are not on /metrics: their files take too long to read"
+        );
+        String::new()
+    })
+}
+
+/// Whether each reading can be used, and its age. These stay when the series of its values are gone, so that an alert
+/// on them holds.
+fn describe_readings_up(page: &mut Exposition, tracked: &[TrackedModel]) {
+    /// The age of a reading, or of what is known of one that is too old to be used.
+    fn state<T: Part>(reading: &Result<Reading<T>, CollectError>) -> (bool, Option<Duration>) {
+        match reading {
+            Ok(reading) => (reading.freshness() != Freshness::Unavailable, Some(reading.age())),
+            Err(CollectError::Unavailable { age, .. }) => (false, Some(*age)),
+            Err(_) => (false, None),
+        }
+    }
+    let mut readings = Vec::with_capacity(tracked.len());
+    for TrackedModel { model, replicas, allocations, .. } in tracked {
+        let (model_name, namespace) = (model.model.as_str(), model.namespace.as_str());
+        let mut add = |variant, state| {
+            let labels =
+                [("model_name", model_name), ("namespace", namespace), ("variant_name", variant)];
+            readings.push((labels, state));
+        };
+        add("", state(replicas));
+        for (variant, reading) in allocations {
+            add(variant.as_str(), state(reading));
+        }
+    }
+    let mut family = page.family(
+        "collector_reading_up",
+        Kind::Gauge,
+        "Whether the reading of the model, or of its variant, can be used: 1 fresh or stale, 0 otherwise.",
+    );
+    for (labels, (is_up, _)) in &readings {
+        family.sample(labels, f64::from(u8::from(*is_up)));
+    }
+    let mut family = page.family(
+        "collector_reading_age_seconds",
+        Kind::Gauge,
+        "Age of the reading, also of one that is too old to be used; absent while there has been none.",
+    );
+    for (labels, (_, age)) in &readings {
+        if let Some(age) = age {
+            family.sample(labels, age.as_secs_f64());
+        }
     }
 }
 
@@ -159,7 +258,7 @@ fn describe_pods(page: &mut Exposition, tracked: &[TrackedModel]) {
         }
     }
     let mut family = page.family(
-        "wva_metrics_pods_discovered",
+        "collector_discovered_pods",
         Kind::Gauge,
         "Pods in the readings of the tracked models.",
     );
@@ -217,7 +316,7 @@ fn describe_freshness(page: &mut Exposition, tracked: &[TrackedModel]) {
         }
     }
     let mut family = page.family(
-        "wva_metrics_freshness_status",
+        "collector_readings",
         Kind::Gauge,
         "Readings of the variant that have this status; of no variant under an empty name.",
     );

@@ -42,6 +42,7 @@ pub(crate) use health::{HealthDocument, ReadinessDocument};
 pub(crate) use keda::Keda;
 #[cfg(feature = "keda")]
 pub(crate) use keda::settings as keda_settings;
+pub(crate) use page::Changes;
 #[cfg(feature = "promql")]
 pub(crate) use promql::Promql;
 #[cfg(feature = "promql")]

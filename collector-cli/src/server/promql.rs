@@ -17,6 +17,7 @@ use self::guard::{guard, server};
 use self::held::Series;
 use self::pods::Pods;
 use super::MAX_HEAD_BYTES;
+use super::metrics::http;
 use crate::exit::Failure;
 
 /// The maximum size of a form.
@@ -102,7 +103,12 @@ impl Promql {
     /// Answers a request of the PromQL API, and returns any other.
     pub(super) async fn answer(&self, request: Request) -> Result<Response, Request> {
         match route(request.uri().path()) {
-            Some(route) => Ok(self.answer_to(route, request).await),
+            Some(route) => {
+                let counted = if route == Route::Guarded { "/api/v1/query" } else { "/raw/{path}" };
+                let mut response = self.answer_to(route, request).await;
+                response.extensions_mut().insert(http::Route(counted));
+                Ok(response)
+            }
             // The larger limit of the connection is for queries only.
             None if head_bytes(&request) > MAX_HEAD_BYTES => {
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

@@ -23,7 +23,7 @@ impl Query {
 
     /// The model that `model` and `namespace` name together; `None` when both are absent.
     pub(super) fn model(&mut self) -> Result<Option<ModelRef>, Refusal> {
-        match (self.take("model"), self.take("namespace")) {
+        match (self.text("model"), self.text("namespace")) {
             (Some(model), Some(namespace)) => Ok(Some(ModelRef::new(model, namespace))),
             (None, None) => Ok(None),
             (None, Some(_)) => Err(missing("model", "namespace")),
@@ -33,7 +33,7 @@ impl Query {
 
     /// The one model that is asked for, and if so the variant of it; `None` for a list, which may be of one namespace.
     pub(super) fn one(&mut self) -> Result<Option<(ModelRef, Option<VariantName>)>, Refusal> {
-        let variant = self.take("variant").map(VariantName::from);
+        let variant = self.text("variant").map(VariantName::from);
         if !self.has("model") {
             return if variant.is_some() { Err(missing("model", "variant")) } else { Ok(None) };
         }
@@ -52,7 +52,7 @@ impl Query {
 
     /// The whole number of a parameter; `None` when it is absent.
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
-        let Some(text) = self.take(name) else { return Ok(None) };
+        let Some(text) = self.text(name) else { return Ok(None) };
         let number = text.parse().map_err(|_| {
             Refusal::bad_request(format!("parameter {name:?} is not a whole number"))
         })?;
@@ -60,7 +60,7 @@ impl Query {
     }
 
     /// The value of a parameter; `None` when it is absent.
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
         let index = self.0.iter().position(|(known, _)| *known == name)?;
         Some(self.0.swap_remove(index).1)
     }

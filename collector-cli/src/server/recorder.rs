@@ -2,6 +2,7 @@
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::metrics::http;
 use crate::exit::Failure;
 
 const DURATION: &str = "wva_metrics_collection_duration_seconds";
@@ -36,9 +37,11 @@ impl Recorder {
         Self(recorder.handle())
     }
 
-    /// What was counted, in the text format.
+    /// What was counted, in the text format. A gauge cannot be removed, so one that has no value any more is NaN here,
+    /// and has no sample.
     pub(super) fn render(&self) -> String {
-        self.0.render()
+        let page = self.0.render();
+        page.split_inclusive('\n').filter(|line| !line.ends_with(" NaN\n")).collect()
     }
 
     /// Moves samples into their buckets; without it they would pile up between scrapes.
@@ -47,6 +50,7 @@ impl Recorder {
     }
 
     /// The sum over the series of a counter; `None` when there is none.
+    #[cfg(feature = "sim")]
     pub(crate) fn counter(&self, family: &str) -> Option<u64> {
         let page = self.0.render();
         let value = |line: &str| {
@@ -60,16 +64,35 @@ impl Recorder {
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS)
+        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full(http::DURATION.to_owned()), &DURATION_BUCKETS)
 }
 
 fn announce() {
     metrics::describe_counter!(MAPPING_MISSES, "Pods that could not be assigned to a variant.");
     announce_namespace("");
+    http::announce();
 }
 
 /// Shows a namespace's misses before there are any.
 pub(super) fn announce_namespace(namespace: &str) {
     let labels = [("namespace", namespace.to_owned()), ("reason", "no_variant".to_owned())];
     metrics::counter!(MAPPING_MISSES, &labels).increment(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_that_has_no_value_any_more_has_no_sample() {
+        let recorder = builder().unwrap().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::describe_gauge!("of_pool", "Help");
+            metrics::gauge!("of_pool", "pool" => "here").set(0.0);
+            metrics::gauge!("of_pool", "pool" => "gone NaN").set(f64::NAN);
+        });
+        let page = Recorder(recorder.handle()).render();
+        assert_eq!(page, "# HELP of_pool Help\n# TYPE of_pool gauge\nof_pool{pool=\"here\"} 0\n\n");
+    }
 }

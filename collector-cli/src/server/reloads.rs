@@ -78,7 +78,14 @@ impl Reloads {
     }
 
     pub(super) fn describe(&self, page: &mut Exposition) {
+        let now = self.clock.now();
         let state = self.lock();
+        page.family(
+            "collector_config_age_seconds",
+            Kind::Gauge,
+            "Time since the configuration in use was read.",
+        )
+        .sample(&[], state.loaded_at.age(now).as_secs_f64());
         page.family(
             "collector_config_last_reload_successful",
             Kind::Gauge,

@@ -27,8 +27,13 @@ const MIN_COMPRESSED_BYTES: usize = 4096;
 /// The result of a handler.
 pub(super) type Answered = Result<Response, Refusal>;
 
-/// A document that answers the question, or the part of it that is wanted.
-pub(super) fn found(document: &impl Serialize, fields: Option<&Fields>) -> Response {
+/// A document that answers the question.
+pub(super) fn found(document: &impl Serialize) -> Response {
+    json(StatusCode::OK, document)
+}
+
+/// The part of it that is wanted.
+pub(super) fn part(document: &impl Serialize, fields: Option<&Fields>) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json")];
     (headers, Fields::json(fields, document)).into_response()
 }

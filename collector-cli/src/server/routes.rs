@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::app::App;
@@ -12,10 +14,9 @@ use super::respond::{Refusal, limit_body};
 use super::{api, events, health, metrics, openapi, page, read};
 use crate::output::ErrorDocument;
 
-/// The paths, which docs/openapi.json describes.
-pub(super) fn routes() -> [(&'static str, MethodRouter<Arc<App>>); 13] {
+/// The paths that docs/openapi.json describes: all but those of the page.
+pub(super) fn routes() -> [(&'static str, MethodRouter<Arc<App>>); 12] {
     [
-        ("/", get(page::show)),
         ("/healthz", get(health::alive)),
         ("/readyz", get(health::ready)),
         ("/metrics", get(metrics::scrape)),
@@ -36,12 +37,22 @@ impl App {
     pub(crate) fn router(self: Arc<Self>) -> Router {
         routes()
             .into_iter()
-            .fold(Router::new(), |router, (path, method)| router.route(path, method))
+            .fold(page::routes(), |router, (path, method)| router.route(path, method))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
-            .layer(middleware::from_fn(limit_body))
+            .layer(middleware::from_fn(answer))
             .with_state(self)
     }
+}
+
+/// Adds to an answer the route that it was found by, for the counters.
+async fn answer(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = limit_body(request, next).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
 }
 
 async fn no_such_path(uri: Uri) -> Refusal {

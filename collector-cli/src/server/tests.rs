@@ -17,14 +17,16 @@ use collector_engine::{
 use collector_testkit::{FakeBackend, TokioClock};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 use super::app::Peer;
-use super::{Access, App, Events, Front, Lifecycle, Recorder, Reloads};
+use super::{Access, App, Changes, Events, Front, Lifecycle, Recorder, Reloads};
 
 mod events;
 mod lists;
+mod metrics;
+mod page;
 #[cfg(feature = "promql")]
 mod promql;
 mod read;
@@ -119,6 +121,8 @@ impl Fixture {
             ready: AtomicBool::new(false),
             loaded,
             reloads: Arc::new(Reloads::new(Arc::clone(&reloads_clock))),
+            files: Arc::new(Semaphore::new(1)),
+            page: Changes::default(),
             #[cfg(feature = "promql")]
             promql: promql.map(Arc::new),
         });
@@ -372,10 +376,17 @@ async fn with_a_read_token_everything_but_the_probes_needs_it() {
         };
         fixture.ask(request.body(Body::empty()).unwrap(), "127.0.0.1")
     };
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/readyz", "/", "/page/page.js"] {
         assert_ne!(get(path, None).await.status, StatusCode::UNAUTHORIZED, "{path}");
     }
-    let paths = ["/", "/metrics", "/api/v1/replicas", "/api/v1/query?query=1", "/nowhere"];
+    let paths = [
+        "/page/changes",
+        "/page/model?id=0",
+        "/metrics",
+        "/api/v1/replicas",
+        "/api/v1/query?query=1",
+        "/nowhere",
+    ];
     for path in paths {
         let refused = get(path, None).await;
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}");

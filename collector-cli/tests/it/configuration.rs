@@ -88,24 +88,3 @@ fn an_invalid_configuration_exits_with_2_before_a_request() {
         assert_eq!(ended.stdout, "", "{variable}={value}");
     }
 }
-
-#[test]
-fn every_configuration_of_the_page_of_servers_can_be_used() {
-    let page = include_str!("../../../docs/prometheus.md");
-    let folder = tempfile::tempdir().unwrap();
-    let mut blocks = 0;
-    for block in page.split("```toml\n").skip(1) {
-        let (text, _) = block.split_once("```").unwrap();
-        blocks += 1;
-        let file = file(&folder, "server.toml", text);
-        let ended = run(collector().arg("validate").arg("--no-files").arg(file), &[]);
-        if text.contains("sigv4") && ended.exit != 0 {
-            assert!(ended.stderr.contains("cargo feature `sigv4`"), "{text}{}", ended.stderr);
-        } else {
-            assert_eq!(ended.exit, 0, "{text}{}", ended.stderr);
-            // What a server needs is said without anything superfluous.
-            assert!(!ended.stdout.contains("warning"), "{text}{}", ended.stdout);
-        }
-    }
-    assert!(blocks >= 14, "{blocks}");
-}

@@ -130,6 +130,42 @@ async fn a_silent_pod_is_an_error_for_keda_and_never_a_smaller_sum() {
     assert_eq!(refused.message(), text);
 }
 
+/// The pods are gone when their recording is replayed, twenty times as fast.
+#[cfg(feature = "record")]
+#[tokio::test(flavor = "multi_thread")]
+async fn keda_scales_on_a_recording_until_it_is_too_old() {
+    let pods = Pods::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("incident.rec");
+    let (config, name) = (pods.config(""), file.to_str().unwrap());
+    let args = ["record", name, "-m", "org/model", "-n", "prod", "--duration", "4s"];
+    let ended = run(collector().arg("--config").arg(config), &args);
+    assert_eq!(ended.exit, 0, "{}", ended.stderr);
+    drop(pods);
+
+    let mut command = collector();
+    command.env("COLLECTOR_BACKEND", "replay").env("COLLECTOR_REPLAY__PATH", &file);
+    command.env("COLLECTOR_REPLAY__SPEED", "20").env("COLLECTOR_KEDA__LISTEN", "127.0.0.1:0");
+    let served = Served::start(&mut command);
+    let channel = connect(&served).await;
+    let running = loop {
+        match metric(&channel, &[("signal", "running")]).await {
+            Ok(running) => break running,
+            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+        }
+    };
+    assert!(running > 0.0, "{running}");
+    // After the end there is that number while it is young enough, and then none.
+    let old = loop {
+        match metric(&channel, &[("signal", "running")]).await {
+            Ok(running) => assert!(running > 0.0, "{running}"),
+            Err(status) => break status,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert_eq!(old.code(), Code::Unavailable, "{old}");
+}
+
 #[test]
 fn an_address_that_others_can_reach_is_warned_about() {
     for (address, warned) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {

@@ -4,23 +4,36 @@ mod access;
 mod command_line;
 mod configuration;
 mod demo;
+mod deploy;
 mod described;
 mod discovery;
+mod docs;
 mod explain;
 mod fake_prometheus;
 mod faults;
 mod generated;
 mod get;
 mod get_forms;
+#[cfg(all(feature = "record", feature = "server", feature = "sim", feature = "tui"))]
+mod help;
 #[cfg(all(feature = "epp", feature = "keda"))]
 mod keda;
 #[cfg(feature = "promql")]
 mod keda_arithmetic;
 mod messages;
 #[cfg(feature = "epp")]
+mod messages_of_servers;
+mod on_a_terminal;
+#[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
+mod own_metrics;
+#[cfg(feature = "epp")]
+mod page;
+#[cfg(feature = "epp")]
 mod pods;
 mod process;
 mod real;
+#[cfg(feature = "record")]
+mod record;
 mod reload;
 #[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
 mod scaled_objects;
@@ -30,6 +43,9 @@ mod scrape;
 mod scrape_url;
 mod serve;
 mod sim;
+mod terminal;
+#[cfg(feature = "tui")]
+mod top;
 #[cfg(feature = "epp")]
 mod watch;
 mod ways_in;

@@ -330,6 +330,20 @@ fn validate_prints_what_it_found() {
     );
 }
 
+#[test]
+fn validate_names_the_files_of_headers_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = file(&folder, "token", "secret-of-nobody\n");
+    let config =
+        file(&folder, "c.toml", &format!("{PROMETHEUS}header_paths = {{ X-Key = \"token\" }}\n"));
+    let ended = run(collector().arg("validate").arg(&config), &[]);
+    let line = format!("    prometheus.header_paths: X-Key={}\n", token.display());
+    assert!(ended.stdout.contains(&line), "{} {}", ended.stdout, ended.stderr);
+    fs::remove_file(token).unwrap();
+    let ended = run(collector().arg("validate").arg(&config), &[]);
+    says(&ended, 2, &["c.toml:3: prometheus.header_paths: "]);
+}
+
 #[cfg(feature = "epp")]
 #[test]
 fn a_missing_target_file_is_a_configuration_error() {

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use collector_core::{Limits, Permit};
+use collector_core::{BudgetState, Limits, Permit};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
@@ -30,6 +30,7 @@ pub(crate) struct Budget {
     in_flight: Arc<Semaphore>,
     /// By priority.
     classes: [Class; 3],
+    per_second: u32,
     rate: Option<Rate>,
 }
 
@@ -77,7 +78,17 @@ impl Budget {
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
             // Callers who wait, the background, and questions about the backend.
             classes: [class(IN_FLIGHT, 4, 0, u32::MAX), class(6, 1, 1, 5), class(1, 1, 2, 9)],
+            per_second: limits.requests_per_second,
             rate,
+        }
+    }
+
+    pub(crate) fn state(&self) -> BudgetState {
+        BudgetState {
+            in_flight: IN_FLIGHT - self.in_flight.available_permits(),
+            max_in_flight: IN_FLIGHT,
+            per_second: self.per_second,
+            burst_left: self.rate.as_ref().map(Rate::left),
         }
     }
 
@@ -103,6 +114,15 @@ impl Budget {
 }
 
 impl Rate {
+    /// How many requests may be sent at once.
+    fn left(&self) -> u32 {
+        let due = *self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let early = due.saturating_duration_since(Instant::now());
+        let Some(room) = self.ahead.checked_sub(early) else { return 0 };
+        let more = room.as_nanos() / self.every.as_nanos().max(1);
+        u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
     /// Takes the time of the next request, or says when to try again.
     fn take(&self, yields: Duration, waited_enough: Instant) -> Result<(), Instant> {
         // It is replaced as a whole.
@@ -198,6 +218,21 @@ mod tests {
         let granted = taken.iter_mut().filter_map(|wait| wait.as_mut().now_or_never());
         assert_eq!(granted.collect::<Vec<_>>().len(), 7);
         assert!(budget.acquire(Priority::Waiting).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_is_what_may_be_sent_at_once() {
+        let budget = budget(10, 5);
+        let left = || (budget.state().in_flight, budget.state().burst_left);
+        assert_eq!(left(), (0, Some(5)));
+        let held = join_all((0..3).map(|_| budget.acquire(Priority::Waiting))).await;
+        assert_eq!(left(), (3, Some(2)));
+        drop(held);
+        send(Arc::clone(&budget), Priority::Waiting, 2).await;
+        assert_eq!(left(), (0, Some(0)));
+        tokio::time::sleep(ms(250)).await;
+        assert_eq!(left(), (0, Some(2)));
+        assert_eq!(Budget::new(Limits::default().with_rate(0, 0)).state().burst_left, None);
     }
 
     #[tokio::test(start_paused = true)]

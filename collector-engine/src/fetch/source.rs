@@ -159,6 +159,7 @@ impl Source {
                 .filter(|failed| failed.is_news(now))
                 .map(|failed| Arc::clone(&failed.error)),
             requests: self.requests.load(Ordering::Relaxed),
+            budget: self.budget.state(),
             cycles: self.cycles.load(Ordering::Relaxed),
             skipped_cycles: self.skipped_cycles.load(Ordering::Relaxed),
             pushes: self.pushes.load(Ordering::Relaxed),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::fetch::{LastListing, Listing, Source};
 
-/// The shortest time between two lists of a source that has models; `fetch_interval` if that is longer.
+/// The usual time between two lists of a source that has models; `fetch_interval` if that is longer.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How soon a source that failed, or knows no model yet, is listed again; doubled until it has some.
@@ -35,11 +35,14 @@ pub struct Discovery {
     pub track: bool,
     /// The namespaces whose models are tracked. Default: none, which means all.
     pub namespaces: BTreeSet<Namespace>,
+    /// The time between two lists of a source that has models. Default: none, which means a minute, or `fetch_interval`
+    /// if that is longer.
+    pub interval: Option<Duration>,
 }
 
 impl Default for Discovery {
     fn default() -> Self {
-        Self { track: true, namespaces: BTreeSet::new() }
+        Self { track: true, namespaces: BTreeSet::new(), interval: None }
     }
 }
 
@@ -101,7 +104,8 @@ impl Listed {
 pub(super) async fn run(engine: Arc<Engine>, index: usize, stop: CancellationToken) {
     let source = &engine.sources[index];
     let Some(discoverer) = &engine.discoverer else { return };
-    let interval = LIST_INTERVAL.max(engine.config.fetch_interval);
+    let interval = discoverer.config.interval;
+    let interval = interval.unwrap_or_else(|| LIST_INTERVAL.max(engine.config.fetch_interval));
     let mut retry_after = RETRY_AFTER;
     let mut before = None;
     loop {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use metrics::gauge;
+use metrics::{describe_gauge, gauge};
 
 use super::fleet::Fleet;
 use super::pod::Outcome;
@@ -13,20 +13,47 @@ use crate::engines::Exposition;
 /// Rows of one page that are shown.
 const ROWS_MAX: usize = 256;
 
-/// The families of a pool's numbers, by their keys.
-const OF_POOL: [(&str, &str); 5] = [
-    ("collector_epp_pool_ready_pods", "ready"),
-    ("collector_epp_pool_average_kv_cache_usage", "avg_kv"),
-    ("collector_epp_pool_average_queue_size", "avg_queue"),
-    ("collector_epp_pool_average_running_requests", "avg_running"),
-    ("collector_epp_pool_saturation", "saturation_effective"),
+/// The families of a pool's numbers: their keys, and what they are.
+const OF_POOL: [(&str, &str, &str); 5] = [
+    ("collector_epp_pool_ready_pods", "ready", "Ready pods of the pool"),
+    (
+        "collector_epp_pool_average_kv_cache_usage",
+        "avg_kv",
+        "Mean share of the KV cache in use over the pool's pods, 0 to 1",
+    ),
+    (
+        "collector_epp_pool_average_queue_size",
+        "avg_queue",
+        "Mean number of waiting requests over the pool's pods",
+    ),
+    (
+        "collector_epp_pool_average_running_requests",
+        "avg_running",
+        "Mean number of running requests over the pool's pods",
+    ),
+    ("collector_epp_pool_saturation", "saturation_effective", "Saturation of the pool, full at 1"),
 ];
 
 /// Those of a model's numbers.
-const OF_MODEL: [(&str, &str); 2] = [
-    ("collector_epp_flow_control_queue_size", "flow_control_queue_size"),
-    ("collector_epp_flow_control_queue_bytes", "flow_control_queue_bytes"),
+const OF_MODEL: [(&str, &str, &str); 2] = [
+    (
+        "collector_epp_flow_control_queue_size",
+        "flow_control_queue_size",
+        "Requests for the model that endpoint pickers hold back",
+    ),
+    (
+        "collector_epp_flow_control_queue_bytes",
+        "flow_control_queue_bytes",
+        "Size of the requests for the model that endpoint pickers hold back",
+    ),
 ];
+
+/// Describes the families. They have no series before an endpoint picker has such a number.
+pub(crate) fn register() {
+    for (family, _, help) in OF_POOL.into_iter().chain(OF_MODEL) {
+        describe_gauge!(family, help);
+    }
+}
 
 /// A gauge: its family, the namespace, and the pool or model.
 type Key = (&'static str, String, String);
@@ -64,7 +91,7 @@ impl EndpointPickerGauges {
 fn collect(metrics: &EndpointPickerMetrics, namespace: &str, gauges: &mut HashMap<Key, f64>) {
     for pool in metrics.pools.iter().take(ROWS_MAX) {
         let name = pool.name.as_deref().unwrap_or_default();
-        for (family, key) in OF_POOL {
+        for (family, key, _) in OF_POOL {
             if let Some(value) = pool.numbers.get(key) {
                 gauges.insert((family, namespace.to_owned(), name.to_owned()), *value);
             }
@@ -73,7 +100,7 @@ fn collect(metrics: &EndpointPickerMetrics, namespace: &str, gauges: &mut HashMa
     for model in metrics.models.iter().take(ROWS_MAX) {
         let name = model.model.as_ref().or(model.target.as_ref());
         let name = name.map_or("", |name| name.as_str());
-        for (family, key) in OF_MODEL {
+        for (family, key, _) in OF_MODEL {
             if let Some(value) = model.numbers.get(key) {
                 // Requests for one model may be held back for several targets.
                 let key = (family, namespace.to_owned(), name.to_owned());

@@ -72,6 +72,7 @@ impl EppBackend {
             return Err(first);
         }
         crate::selfmetrics::register();
+        endpoint_picker::register();
         Ok(Self { shared: Arc::new(Shared::new(config, sources, clock)?) })
     }
 }

@@ -204,12 +204,12 @@ fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
             Check::new(id, CheckStatus::Pass, "every model server tells queue, batch and KV cache")
         }
         Some((pod, field)) => {
+            let mut detail = format!("{} does not tell {}", pod.target.url, field.as_str());
             let others = lacking.count();
-            let detail = format!(
-                "{} does not tell {}, and {others} others lack a field",
-                pod.target.url,
-                field.as_str()
-            );
+            if others > 0 {
+                let others = counted(others, "other lacks a field", "others lack a field");
+                detail = format!("{detail}, and {others}");
+            }
             Check::new(id, CheckStatus::Warn, detail).with_remedy(
                 "`collector scrape URL` shows what is read of a page; a series of another name is \
                  added in [[engines]]",

@@ -285,9 +285,9 @@ pub(crate) fn times_of(metric: &str) -> String {
 }
 
 impl Untimed {
-    /// Reads the answer to [`values_of`] these metrics. An answer without any sample has no time either.
+    /// Reads the answer to [`values_of`] these metrics.
     pub(crate) fn read(body: &[u8], metrics: &[String]) -> Result<Self, String> {
-        let (at, samples) = answer::samples_at(body)?.ok_or("the answer is empty")?;
+        let (at, samples) = answer::samples_at(body)?;
         let mut series: HashMap<String, Vec<(Labels, f64)>> =
             metrics.iter().map(|metric| (metric.clone(), Vec::new())).collect();
         for (mut labels, value) in samples {

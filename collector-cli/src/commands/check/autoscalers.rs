@@ -6,7 +6,6 @@ use std::time::Duration;
 use collector_core::{Check, CheckStatus};
 use collector_engine::CachingCollector;
 
-use super::announced;
 use super::fix::{self, Fixed};
 use super::hpa::Hpa;
 use super::objects::{self, File, Finding, Kind, Object, target_of};
@@ -18,6 +17,7 @@ use crate::args::CheckArgs;
 use crate::commands::settings::Settings;
 use crate::exit::Failure;
 use crate::output::print;
+use crate::progress::waiting;
 use crate::server::{guard, limits, server};
 
 /// The timeout of a query: people can wait longer than autoscalers.
@@ -75,20 +75,22 @@ impl Autoscalers {
         #[cfg(feature = "keda")]
         let readings = Readings::new(settings, collector)?;
         let names: Vec<String> = scaled.iter().map(|object| object.name.clone()).collect();
-        let place = settings.place_of("prometheus");
+        let (place, clock) = (settings.place_of("prometheus"), &*settings.clock);
         for object in &scaled {
             report.add(object.rules(&self.context).into_iter().map(|finding| finding.check))?;
             let values = object.values(guard.as_ref(), &self.context.limits);
-            report.add(announced("the triggers' values", &place, values).await)?;
+            report.add(waiting(clock, &format!("{place}: the triggers' values"), values).await)?;
             #[cfg(feature = "keda")]
-            report.add(
-                announced("the models", &readings.backends, object.signals(&readings)).await,
-            )?;
+            let models = format!("{}: the models", readings.backends);
+            #[cfg(feature = "keda")]
+            report.add(waiting(clock, &models, object.signals(&readings)).await)?;
         }
         for hpa in &hpas {
             report.add(hpa.rules(&names).into_iter().map(|finding| finding.check))?;
             if let Some(guard) = &guard {
-                report.add(announced("the metrics' values", &place, hpa.values(guard)).await)?;
+                let values = hpa.values(guard);
+                report
+                    .add(waiting(clock, &format!("{place}: the metrics' values"), values).await)?;
             }
         }
         report.add(together(&objects, &hpas))

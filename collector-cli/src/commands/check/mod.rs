@@ -17,7 +17,6 @@ mod scaled_object;
 #[cfg(feature = "promql")]
 mod yaml;
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,13 +31,11 @@ use super::settings::{Settings, Verbosity, format};
 use crate::args::{CheckArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::logging;
+use crate::progress::waiting;
 use crate::signals::StopSignals;
 
 /// The pause between two rounds of `--wait`.
 const PAUSE: Duration = Duration::from_secs(2);
-
-/// A wait that takes longer is announced on stderr.
-const ANNOUNCED_AFTER: Duration = Duration::from_secs(2);
 
 pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &CheckArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
@@ -124,10 +121,12 @@ async fn round(
     model: Option<ModelRef>,
     report: &mut Report,
 ) -> Result<(), Failure> {
+    let clock = &*settings.clock;
     report.add(groups::configuration(settings, file))?;
     for backend in backends {
         let place = settings.place_of(backend.name());
-        let probed = announced("the connection and the metrics", &place, groups::probe(&**backend));
+        let what = format!("{place}: the connection and the metrics");
+        let probed = waiting(clock, &what, groups::probe(&**backend));
         report.add(probed.await.into_iter().map(|mut check| {
             if backends.len() > 1 {
                 check.detail = format!("{}: {}", backend.name(), check.detail);
@@ -162,21 +161,9 @@ async fn round(
                     None => vec![groups::known_models(settings, collector).await],
                 }
             };
-            announced(what, &names.join(", "), checks).await
+            waiting(clock, &format!("{}: {what}", names.join(", ")), checks).await
         }
     };
     report.add(of_model)?;
     report.add(groups::timings(settings))
-}
-
-/// Awaits `work`, and announces on stderr what is being waited for when it takes long.
-async fn announced<T>(what: &str, backends: &str, work: impl Future<Output = T>) -> T {
-    tokio::pin!(work);
-    tokio::select! {
-        biased;
-        done = &mut work => return done,
-        () = sleep(ANNOUNCED_AFTER) => {}
-    }
-    logging::note(&format!("waiting for {backends}: {what}"));
-    work.await
 }

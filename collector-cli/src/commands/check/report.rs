@@ -10,6 +10,7 @@ use collector_core::{Check, CheckStatus, duration};
 use super::PAUSE;
 use crate::args::Format;
 use crate::exit::Failure;
+use crate::logging;
 use crate::output::{CheckDocument, Colour, painted, print, printable, printed_json, signs};
 
 /// Groups in the order in which they build on each other.
@@ -59,7 +60,7 @@ impl Report {
         // Stable: within a group the order stays.
         checks.sort_by_key(place);
         if self.at_once {
-            let text = for_people(&checks, &mut self.last_group);
+            let text = for_people(&checks, &mut self.last_group, self.to_stderr);
             self.print(&text)?;
         }
         self.checks.extend(checks);
@@ -106,6 +107,8 @@ impl Report {
 
     /// Prints what has not been printed yet, and the verdict.
     pub(super) fn finish(mut self, format: Format, stopped: Option<&str>) -> Result<(), Failure> {
+        let details = self.checks.iter().map(|check| check.detail.as_str());
+        logging::release(&details.collect::<Vec<_>>().join("\n"));
         // Each source comes with its own groups.
         self.checks.sort_by_key(place);
         if format == Format::Json {
@@ -113,9 +116,14 @@ impl Report {
         }
         let mut text = String::new();
         if !self.at_once {
-            text = for_people(&self.checks, &mut self.last_group);
+            text = for_people(&self.checks, &mut self.last_group, self.to_stderr);
         }
-        text.push_str(&self.verdict(stopped));
+        let colour = match (self.failed(), self.count(CheckStatus::Warn)) {
+            (0, 0) if stopped.is_none() => Colour::Green,
+            (0, _) => Colour::Yellow,
+            _ => Colour::Red,
+        };
+        text.push_str(&on(self.to_stderr, &self.verdict(stopped), colour));
         text.push('\n');
         self.print(&text)
     }
@@ -142,8 +150,13 @@ impl Report {
     }
 }
 
+/// The text in this colour, for the stream that it goes to.
+fn on(stderr: bool, text: &str, colour: Colour) -> String {
+    if stderr { painted(text, colour, &io::stderr()) } else { painted(text, colour, &io::stdout()) }
+}
+
 /// The checks in lines, under the names of their groups.
-fn for_people(checks: &[Check], last_group: &mut String) -> String {
+fn for_people(checks: &[Check], last_group: &mut String, to_stderr: bool) -> String {
     let signs = signs();
     let mut text = String::new();
     for check in checks {
@@ -158,7 +171,7 @@ fn for_people(checks: &[Check], last_group: &mut String) -> String {
             CheckStatus::Fail => (signs.fail, Colour::Red),
             CheckStatus::Skip => (signs.skip, Colour::Faint),
         };
-        let sign = painted(sign, colour, &io::stdout());
+        let sign = on(to_stderr, sign, colour);
         let name = check.id.strip_prefix(group).unwrap_or(&check.id);
         let name = name.trim_start_matches('.');
         let _ = writeln!(text, "  {sign} {}: {}", printable(name), printable(&check.detail));

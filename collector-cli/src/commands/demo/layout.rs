@@ -19,8 +19,8 @@ pub(super) struct Size {
 pub(super) struct Frame<'a> {
     /// What runs, in one line.
     pub(super) title: &'a str,
-    /// How to end it: `q or Ctrl-C`.
-    pub(super) ended_by: &'a str,
+    /// How to end it: `q or Ctrl-C ends the demo`.
+    pub(super) ending: &'a str,
     pub(super) models: &'a [Shown],
     pub(super) history: &'a History,
     pub(super) signs: &'a Signs,
@@ -32,8 +32,7 @@ impl Frame<'_> {
     pub(super) fn lines(&self, size: Size) -> Vec<Line> {
         let Size { rows, columns } = size;
         let mut lines = Vec::new();
-        let end = format!("{} ends the demo", self.ended_by);
-        let mut bottom = vec![Line::styled(end, Style::Strong)];
+        let mut bottom = vec![Line::styled(self.ending, Style::Strong)];
         let mut left = rows.saturating_sub(bottom.len());
 
         let table = Table::new(self.models, self.history, self.signs, columns);

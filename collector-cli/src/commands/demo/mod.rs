@@ -67,7 +67,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &DemoArgs) -> Result
     }
     let way = way(base, global.backend.as_deref())?;
     let loaded = log_flags(base.clone(), global).read()?;
-    start_log(&loaded, Verbosity::OneShot)?;
+    start_log(&loaded, Verbosity::Lines)?;
     super::block_on_many_threads(demo(args, format, way))
 }
 
@@ -210,6 +210,20 @@ fn title(spec: &FleetSpec, way: Way) -> String {
     )
 }
 
+/// Shows what a collector tracks until a key is pressed or a signal comes.
+#[cfg(feature = "record")]
+pub(super) async fn watch(collector: &Arc<CachingCollector>, title: &str) -> Result<Exit, Failure> {
+    let mut signals = StopSignals::catch()?;
+    let recorder = Recorder::install()?;
+    collector.start_background_worker().await.map_err(Failure::other)?;
+    let shown = tokio::select! {
+        shown = show(collector, &recorder, title, "the replay") => shown?,
+        _ = signals.received() => Exit::Success,
+    };
+    collector.stop_background_worker().await;
+    Ok(shown)
+}
+
 /// Shows the fleet until the time is over, a key is pressed or a signal comes, then what was measured.
 async fn live(
     args: &DemoArgs,
@@ -222,14 +236,8 @@ async fn live(
     let began = Instant::now();
     let latencies = Latencies::new();
     collector.start_background_worker().await.unwrap();
-    let show = async {
-        match Screen::enter()? {
-            Some((screen, keys)) => frames(collector, recorder, title, &screen, keys).await,
-            None => lines(collector, recorder, title).await,
-        }
-    };
     let shown = tokio::select! {
-        shown = show => shown?,
+        shown = show(collector, recorder, title, "the demo") => shown?,
         () = read(&**collector, models, &latencies) => Exit::Success,
         () = sleep(args.duration.unwrap_or(Duration::MAX)) => Exit::Success,
         _ = signals.received() => Exit::Success,
@@ -241,16 +249,31 @@ async fn live(
     Ok(shown)
 }
 
+/// Frames on a terminal, otherwise lines.
+async fn show(
+    collector: &CachingCollector,
+    recorder: &Recorder,
+    title: &str,
+    what: &str,
+) -> Result<Exit, Failure> {
+    match Screen::enter()? {
+        Some((screen, keys)) => frames(collector, recorder, title, what, &screen, keys).await,
+        None => lines(collector, recorder, title, what).await,
+    }
+}
+
 /// Draws what is tracked, again and again, until `q` is pressed. Does not count as reading.
 async fn frames(
     collector: &CachingCollector,
     recorder: &Recorder,
     title: &str,
+    what: &str,
     screen: &Screen,
     mut keys: Keys,
 ) -> Result<Exit, Failure> {
     let mut resized = caught(SignalKind::window_change())?;
-    let ended_by = if keys.are_read() { "q or Ctrl-C" } else { "Ctrl-C" };
+    let keys_of_end = if keys.are_read() { "q or Ctrl-C" } else { "Ctrl-C" };
+    let ending = format!("{keys_of_end} ends {what}");
     let styles = colours(&io::stdout());
     let mut ticks = interval(FRAME);
     let mut models = Vec::new();
@@ -270,7 +293,8 @@ async fn frames(
             _ = resized.recv() => {}
             () = keys.quit() => return Ok(Exit::Success),
         }
-        let frame = Frame { title, ended_by, models: &models, history: &history, signs: signs() };
+        let frame =
+            Frame { title, ending: &ending, models: &models, history: &history, signs: signs() };
         let (rows, columns) = Screen::size().unwrap_or((24, 80));
         let lines = frame.lines(Size { rows, columns });
         let lines: Vec<String> = lines.iter().map(|line| line.on_terminal(styles)).collect();
@@ -287,9 +311,10 @@ async fn lines(
     collector: &CachingCollector,
     recorder: &Recorder,
     title: &str,
+    what: &str,
 ) -> Result<Exit, Failure> {
     let every = duration::format(LINES);
-    print(&format!("{title}; a line a model every {every}; Ctrl-C ends the demo\n"))?;
+    print(&format!("{title}; a line a model every {every}; Ctrl-C ends {what}\n"))?;
     let began = Instant::now();
     let mut ticks = interval_at(began + FIRST_LINES, LINES);
     loop {

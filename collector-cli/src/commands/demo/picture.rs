@@ -44,8 +44,8 @@ fn frame() -> Vec<Line> {
         }
     }
     let title = title(&spec, Way::Direct);
-    let (ended_by, signs) = ("q or Ctrl-C", &UNICODE);
-    Frame { title: &title, ended_by, models: &models, history: &history, signs }
+    let (ending, signs) = ("q or Ctrl-C ends the demo", &UNICODE);
+    Frame { title: &title, ending, models: &models, history: &history, signs }
         .lines(Size { rows: 24, columns: 80 })
 }
 

@@ -6,7 +6,7 @@ mod tracer;
 use std::sync::Arc;
 
 use collector_config::{CollectorConfig, ConfigErrors, Loader};
-use collector_core::{Backend, MetricsCollector, ModelRef};
+use collector_core::{Backend, CollectError, MetricsCollector, ModelRef, Reading, Replicas};
 use collector_engine::CachingCollector;
 
 use self::tracer::Tracer;
@@ -46,22 +46,39 @@ async fn pace(
     }
 }
 
-async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Result<Exit, Failure> {
-    let (config, clock) = (&settings.loaded.config, Arc::clone(&settings.clock));
-    let model = args.model()?;
-    let backends = settings.backends()?;
-    settings.before_a_read(Some(&model.namespace)).await?;
-    // The fetches that are explained are those that the reading is made of.
+/// A reading, and the fetches that it is made of.
+pub(super) struct Traced {
+    reading: Result<Reading<Replicas>, CollectError>,
+    /// The last fetch from each backend, in order of preference.
+    pub(super) looks: Vec<Look>,
+    collector: CachingCollector,
+}
+
+/// Reads a model once, by a collector of its own whose fetches are traced.
+pub(super) async fn traced(
+    settings: &Settings,
+    backends: Vec<Arc<dyn Backend>>,
+    model: &ModelRef,
+) -> Result<Traced, Failure> {
     let tracers: Vec<Arc<Tracer>> =
         backends.into_iter().map(|backend| Arc::new(Tracer::new(backend))).collect();
     let traced = tracers.iter().map(|tracer| Arc::clone(tracer) as Arc<dyn Backend>).collect();
-    let builder = config.builder_over(traced, clock)?.at_once();
+    let config = &settings.loaded.config;
+    let builder = config.builder_over(traced, Arc::clone(&settings.clock))?.at_once();
     let collector = builder.build().map_err(ConfigErrors::from)?;
-    let reading = collector.collect_replica_metrics(&model).await;
-    let looks: Vec<Look> = tracers.iter().map(|tracer| tracer.last_look(&model)).collect();
+    let reading = collector.collect_replica_metrics(model).await;
+    let looks = tracers.iter().map(|tracer| tracer.last_look(model)).collect();
+    Ok(Traced { reading, looks, collector })
+}
+
+async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Result<Exit, Failure> {
+    let model = args.model()?;
+    let backends = settings.backends()?;
+    settings.before_a_read(Some(&model.namespace)).await?;
+    let Traced { reading, looks, collector } = traced(settings, backends, &model).await?;
     let states = collector.state().backends;
     let (now, wall) = (settings.clock.now(), settings.clock.wall());
-    let pace = pace(config, &model, &collector).await;
+    let pace = pace(&settings.loaded.config, &model, &collector).await;
     let document = ExplainDocument::of(&model, &reading, &looks, &states, pace, now, wall);
     print(&shown(format, &document, || explain_table(&document, format == Format::Wide)))?;
     match reading {

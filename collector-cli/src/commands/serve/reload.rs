@@ -76,6 +76,7 @@ impl Daemon {
     }
 
     /// Where the external scaler listens.
+    #[cfg_attr(not(feature = "keda"), expect(clippy::unused_self, reason = "there is none"))]
     pub(super) fn scaler_address(&self) -> Option<SocketAddr> {
         #[cfg(feature = "keda")]
         return self.scaler.address();
@@ -112,6 +113,15 @@ impl Daemon {
         let (began, of_settings) = (clock.now(), Arc::clone(&clock));
         let reading = spawn_blocking(|| Settings::again(layers, of_settings)).await;
         let settings = reading.map_err(|_panic| Failure::other("reading it panicked"))??;
+        let speeds = [&self.running.settings, &settings].map(|it| it.loaded.config.speed());
+        if speeds[0] != speeds[1] {
+            // All ages count on the clock of the start.
+            return Err(Failure::usage(format!(
+                "time would pass at the speed {} instead of {}: only a restart can change that",
+                speeds[1].unwrap_or(1.0),
+                speeds[0].unwrap_or(1.0)
+            )));
+        }
         let changed = settings.loaded.changed_keys(&self.running.settings.loaded);
         if !changed.is_empty() {
             settings.warn();

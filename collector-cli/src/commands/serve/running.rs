@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use collector_config::NamedBackend;
 use collector_core::Backend;
 use collector_engine::CachingCollector;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::commands::settings::Settings;
@@ -14,8 +15,8 @@ use crate::exit::Failure;
 #[cfg(feature = "promql")]
 use crate::server::Promql;
 use crate::server::{
-    Access, App, Door, Events, Front, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES,
-    Recorder, Reloads,
+    Access, App, Changes, Door, Events, Front, Lifecycle, MAX_HEAD_BYTES,
+    MAX_HEAD_WITH_QUERY_BYTES, Recorder, Reloads,
 };
 
 /// How long the fetches of a former collector are waited for. Those that take longer go on and answer their callers.
@@ -32,8 +33,8 @@ pub(super) struct Fixed {
 /// What runs of one configuration.
 pub(super) struct Running {
     pub(super) settings: Settings,
-    /// In the order of the key `backend`.
-    backends: Vec<Arc<dyn Backend>>,
+    /// With the names of the key `backend`, in their order.
+    backends: Vec<NamedBackend>,
     pub(super) collector: Arc<CachingCollector>,
     pub(super) app: Arc<App>,
 }
@@ -62,7 +63,10 @@ impl Running {
             ));
         }
         let access = Arc::new(Access::new(&config.server)?);
-        let backends = settings.backends_besides(|name| former?.kept(name, &settings))?;
+        let named = settings.backends_besides(|name| {
+            former.map(|former| former.kept(name, &settings)).unwrap_or_default()
+        })?;
+        let backends: Vec<_> = named.iter().map(|(_, backend)| Arc::clone(backend)).collect();
         let collector = settings.collector_over(backends.clone())?;
         let renewed = !config.cache.fetch_interval.is_zero()
             || backends.iter().any(|backend| backend.live().is_some());
@@ -83,22 +87,25 @@ impl Running {
             ready: AtomicBool::new(!refreshes || was_ready),
             loaded: settings.loaded.clone(),
             reloads: Arc::clone(&fixed.reloads),
+            files: Arc::new(Semaphore::new(1)),
+            page: Changes::default(),
             #[cfg(feature = "promql")]
             promql,
         });
-        Ok(Self { settings, backends, collector, app })
+        Ok(Self { settings, backends: named, collector, app })
     }
 
-    /// The backend of this name, if other settings describe the same one.
-    fn kept(&self, name: &str, settings: &Settings) -> Option<Arc<dyn Backend>> {
+    /// The backends of this name, if other settings describe the same ones.
+    fn kept(&self, name: &str, settings: &Settings) -> Vec<Arc<dyn Backend>> {
         let (before, after) = (&self.settings.loaded, &settings.loaded);
         // A backend is told at its start whether to keep what the PromQL API needs, which depends on the others.
         let (queries, others) = (after.config.promql.enabled, &after.config.backend);
         if before.config.promql.enabled != queries || before.config.backend != *others {
-            return None;
+            return Vec::new();
         }
-        let index = others.iter().position(|other| other == name)?;
-        after.keeps_backend(name, before).then(|| self.backends.get(index).cloned())?
+        let is_kept = after.keeps_backend(name, before);
+        let of_name = self.backends.iter().filter(|(other, _)| is_kept && other == name);
+        of_name.map(|(_, backend)| Arc::clone(backend)).collect()
     }
 
     /// Starts the background refresh.

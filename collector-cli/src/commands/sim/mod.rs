@@ -34,7 +34,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &SimArgs) -> Result<
         )));
     }
     let loaded = log_flags(base.clone(), global).read()?;
-    start_log(&loaded, Verbosity::OneShot)?;
+    start_log(&loaded, Verbosity::Lines)?;
     super::block_on_many_threads(simulate(args, format))
 }
 

@@ -96,7 +96,10 @@ async fn what_is_left_out_is_counted_with_the_key_that_leaves_it_out() {
     assert_eq!(document["leftOut"], 1);
     assert_eq!(document["message"], "1 known model is left out because of server.max_tracked");
 
-    let of = |namespace: &str| Discovery { namespaces: [namespace.into()].into(), track: true };
+    let of = |namespace: &str| Discovery {
+        namespaces: [namespace.into()].into(),
+        ..Discovery::default()
+    };
     let document = document_of(|fake| fake, |it| it.discover(of("prod"))).await;
     assert_eq!((&document["excluded"], &document["message"]), (&json!(1), &Value::Null));
     let document = document_of(|fake| fake, |it| it.discover(of("prd"))).await;

@@ -196,7 +196,6 @@ fn paths(schemas: &mut Schemas) -> Value {
     read["requestBody"] = json!({
         "required": true, "content": {"application/json": {"schema": schemas.of_request::<ReadRequest>()}},
     });
-    let page = ok("a page that shows the fleet", "text/html", &text());
     let metrics = ok("Prometheus' text format", "text/plain", &text());
     let stream = ok(
         "events `reset` (ResetEvent), `model` (ModelEvent) and `removed` (RemovedEvent); the comment `:` comes every 15 s",
@@ -215,7 +214,6 @@ fn paths(schemas: &mut Schemas) -> Value {
     readiness["responses"]["503"] = ok_json("not ready", &ready);
     let name = parameter("name", "The name of a schema in this document.");
     json!({
-        "/": {"get": operation("page", "The live page", &[], page, &[])},
         "/healthz": {"get": operation("alive", "Whether it is alive", &[], ok_json("alive", &schemas.of::<HealthDocument>()), &[])},
         "/readyz": {"get": readiness},
         "/metrics": {"get": operation("metrics", "Its own metrics, and all readings", &[], metrics, &[])},

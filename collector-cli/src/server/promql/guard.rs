@@ -69,8 +69,12 @@ pub(crate) fn guard(
     Ok(Guard::new(upstream, held, Arc::new(models), clock, anchors, settings))
 }
 
-/// Returns the server of queries, if one is set: `promql.upstream`, or that of `[prometheus]`.
+/// Returns the server of queries, if one is set: `promql.upstream`, or that of `[prometheus]`. None for a recording: what
+/// a server measures now does not belong to it.
 pub(crate) fn server(loaded: &Loaded) -> Option<PrometheusConfig> {
+    if loaded.config.is_recorded() {
+        return None;
+    }
     let config = &loaded.config.promql;
     let mut server = loaded.config.settings_of::<PrometheusConfig>()?.clone();
     if let Some(upstream) = &config.upstream {

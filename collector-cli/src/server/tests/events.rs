@@ -81,7 +81,7 @@ impl Fixture {
         (client, known)
     }
 
-    async fn fetch(&self) {
+    async fn sample(&self) {
         self.collector.invalidate_cache(&model());
         self.collector.collect_replica_metrics(&model()).await.unwrap();
     }
@@ -89,14 +89,14 @@ impl Fixture {
     /// A newer sample of the model.
     async fn change(&self) {
         tokio::time::advance(Duration::from_secs(1)).await;
-        self.fetch().await;
+        self.sample().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_listener_gets_each_model_and_then_each_change_of_it() {
     let fixture = Fixture::new();
-    fixture.fetch().await;
+    fixture.sample().await;
     let (mut client, first) = fixture.listening().await;
     let list = fixture.get("/api/v1/replicas").await.json();
     assert_eq!(first.data["replicas"], list["items"][0]);
@@ -142,7 +142,7 @@ async fn a_sample_that_is_fetched_again_is_no_event_and_a_status_that_changes_by
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_comes_back_gets_what_it_missed_and_no_more() {
     let fixture = Fixture::new();
-    fixture.fetch().await;
+    fixture.sample().await;
     let other = ModelRef::new("org/other", "dev");
     fixture.backend.serve_pods(&other, &["o-0"]);
     fixture.collector.collect_replica_metrics(&other).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_listener_that_comes_back_gets_what_it_missed_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_listener_gets_the_newest_state_alone() {
     let fixture = Fixture::new();
-    fixture.fetch().await;
+    fixture.sample().await;
     let (mut client, _) = fixture.listening().await;
     for _ in 0..10 {
         fixture.change().await;
@@ -211,7 +211,7 @@ async fn a_model_that_is_untracked_is_removed() {
 #[tokio::test(start_paused = true)]
 async fn who_comes_from_too_far_back_starts_anew() {
     let fixture = Fixture::with(open_access(), 5000);
-    fixture.fetch().await;
+    fixture.sample().await;
     let (mut client, first) = fixture.listening().await;
     let many: Vec<_> =
         (0..1100).map(|number| ModelRef::new(format!("org/{number}"), "dev")).collect();
@@ -232,7 +232,7 @@ async fn who_comes_from_too_far_back_starts_anew() {
 #[tokio::test(start_paused = true)]
 async fn a_collector_that_takes_the_place_of_another_changes_nothing_and_goes_on() {
     let fixture = Fixture::new();
-    fixture.fetch().await;
+    fixture.sample().await;
     let (mut client, first) = fixture.listening().await;
     let next = Fixture::new();
     next.collector.take_over(&fixture.collector);

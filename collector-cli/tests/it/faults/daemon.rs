@@ -101,7 +101,7 @@ impl Daemon {
 
     /// How many queries about who lives have ended, well or badly: one for each cycle.
     pub(crate) fn cycles(&self) -> f64 {
-        self.metric("wva_metrics_collection_duration_seconds_count{query_type=\"liveness\"}")
+        self.metric("collector_query_duration_seconds_count{query_type=\"liveness\"}")
     }
 
     pub(crate) fn log(&self) -> String {

@@ -5,7 +5,7 @@
 mod autoscalers;
 mod both;
 mod discovery;
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(all(feature = "epp", feature = "promql"))]
 mod local;
 mod outage;

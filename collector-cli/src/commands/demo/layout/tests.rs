@@ -55,8 +55,8 @@ fn drawn_with(signs: &Signs, models: &[Shown], rows: usize, columns: usize) -> V
             history.add(&shown.model, &reading.value().replicas);
         }
     }
-    let (title, ended_by) = ("collector demo: a title", "q or Ctrl-C");
-    let frame = Frame { title, ended_by, models, history: &history, signs };
+    let (title, ending) = ("collector demo: a title", "q or Ctrl-C ends the demo");
+    let frame = Frame { title, ending, models, history: &history, signs };
     let lines = frame.lines(Size { rows, columns });
     let lines: Vec<String> = lines.iter().map(|line| line.on_terminal(false)).collect();
     let text = lines.join("\n");

@@ -1,0 +1,129 @@
+//! The section `[replay]`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{Backend, Clock};
+use collector_record::{Recording, Replay, Tail, replay};
+use serde::Deserialize;
+
+use super::{BackendFactory, BackendSettings, BoxError, Problem, Section};
+use crate::key::{Key, keys};
+
+/// The backend that replays a recording.
+pub(super) fn factory() -> BackendFactory {
+    BackendFactory::new("replay", KEYS, Section::read::<ReplayConfig>)
+}
+
+const KEYS: &[Key] = keys! {
+    "replay.";
+    /// The recording, as `collector record` writes it. Required.
+    "path": Path;
+    /// How fast time passes, from 0.01 to 1000: at 10, ten minutes of the recording take one, and ages grow ten times as
+    /// fast. At 0 time stands still.
+    "speed": Number = "1";
+    /// Where the replay begins, as the time since the recording began; default: once it has an answer and a list of
+    /// models, and with the speed 0 at its end.
+    "start": Duration;
+    /// Begins again at the end. Without it each answer after the end is an error.
+    "loop": Bool = "false";
+};
+
+/// The fastest and the slowest replay.
+const SPEEDS: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
+
+/// Which recording to replay, and how.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ReplayConfig {
+    /// The recording.
+    pub path: Option<PathBuf>,
+    /// How fast time passes. Default 1.
+    pub speed: f64,
+    /// Where it begins. Default: once it has an answer and a list of models.
+    #[serde(with = "collector_core::duration::option")]
+    pub start: Option<Duration>,
+    /// Begins again at the end. Default false.
+    #[serde(rename = "loop")]
+    pub repeat: bool,
+}
+
+impl Default for ReplayConfig {
+    fn default() -> Self {
+        Self { path: None, speed: 1.0, start: None, repeat: false }
+    }
+}
+
+impl ReplayConfig {
+    fn backends(&self, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, BoxError> {
+        let path = self.path.as_deref().ok_or("replay.path: names no recording")?;
+        let recording = Recording::open(path).map_err(|error| format!("replay.path: {error}"))?;
+        let length = recording.length();
+        if self.start.is_some_and(|start| start > length) {
+            let length = collector_core::duration::format(length);
+            return Err(format!("replay.start: the recording is {length} long").into());
+        }
+        let stands_still = self.speed == 0.0;
+        let start = self.start.or_else(|| stands_still.then_some(length));
+        let how = Replay { speed: self.speed, start, repeat: self.repeat };
+        let backends = replay(&Arc::new(recording), how, clock);
+        Ok(backends.into_iter().map(|backend| Arc::new(backend) as Arc<dyn Backend>).collect())
+    }
+}
+
+impl BackendSettings for ReplayConfig {
+    /// The first source alone: [`build_all`](Self::build_all) has all of them.
+    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
+        let first = self.backends(&clock)?.into_iter().next();
+        first.ok_or_else(|| "replay.path: the recording has no backend".into())
+    }
+
+    fn build_all(&self, clock: Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, BoxError> {
+        self.backends(&clock)
+    }
+
+    fn speed(&self) -> Option<f64> {
+        self.speed.total_cmp(&1.0).is_ne().then_some(self.speed)
+    }
+
+    fn is_recorded(&self) -> bool {
+        true
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.path.is_none() {
+            problems.push(Problem {
+                keys: vec!["replay.path"],
+                message: "replay.path: names no recording: set it to a file that `collector record` has written"
+                    .to_owned(),
+            });
+        }
+        if self.speed != 0.0 && !SPEEDS.contains(&self.speed) {
+            let (least, most) = (SPEEDS.start(), SPEEDS.end());
+            problems.push(Problem {
+                keys: vec!["replay.speed"],
+                message: format!(
+                    "replay.speed: {} is no speed: use one from {least} to {most}, or 0",
+                    self.speed
+                ),
+            });
+        }
+        problems
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let Some(path) = &self.path else { return Vec::new() };
+        let mut warnings = vec![format!(
+            "replay: readings are those of the recording {}, and not of a server",
+            path.display()
+        )];
+        if let Ok(recording) = Recording::open(path)
+            && recording.tail() != Tail::Complete
+        {
+            warnings.push(format!("replay.path: {}: {}", path.display(), recording.tail()));
+        }
+        warnings
+    }
+}
