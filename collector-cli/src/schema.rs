@@ -13,7 +13,7 @@ use crate::output::{
     ListDocument, ModelItem, PaceDocument, ReadingItem, RemovedDocument, ReplicasDocument,
     ValidationDocument, VersionDocument,
 };
-use crate::server::{HealthDocument, ReadinessDocument};
+use crate::server::{HealthDocument, ModelEvent, ReadinessDocument, RemovedEvent, ResetEvent};
 
 /// Set it to write the schemas instead of comparing them.
 const UPDATE: &str = "UPDATE_SCHEMAS";
@@ -35,6 +35,9 @@ fn the_published_schemas_are_up_to_date() {
             "allocation-list",
             of::<ListDocument<ReadingItem<'static, AllocationDocument<'static>>>>(),
         ),
+        ("event-model", of::<ModelEvent<'static>>()),
+        ("event-removed", of::<RemovedEvent<'static>>()),
+        ("event-reset", of::<ResetEvent>()),
         ("models", of::<ListDocument<ModelItem>>()),
         ("error", of::<ErrorDocument>()),
         ("pace", of::<PaceDocument>()),

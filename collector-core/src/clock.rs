@@ -85,7 +85,8 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Tick;
 
     /// The wall clock, to show a time to people. Never stored, but by a snapshot, whose ages have to
-    /// outlive the process, and compared with the timestamps of servers alone.
+    /// outlive the process, and with a published value, to show when it was sampled. Compared with the timestamps of
+    /// servers alone.
     fn wall(&self) -> SystemTime;
 
     /// Moves the clock forward by the time the machine was suspended, which a monotonic clock does

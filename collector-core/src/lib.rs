@@ -69,7 +69,7 @@ pub use model::{
 pub use nearest::Nearest;
 pub use pace::{Pace, PaceReason};
 pub use reading::{Part, Reading, Source};
-pub use record::{Deadlines, ModelRecord, ModelValue, Outcome};
+pub use record::{Deadlines, ModelRecord, ModelValue, Outcome, Published};
 pub use trace::TraceRow;
 
 /// Types that the crates of this workspace share. They change without notice.

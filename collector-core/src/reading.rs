@@ -257,6 +257,19 @@ impl<T: Part> Reading<T> {
         self.label.read_at
     }
 
+    /// The number of the publication that the value is from: it grows with each newer sample, and neither age nor
+    /// freshness changes it. `None` for a value that no collector has published.
+    pub fn generation(&self) -> Option<u64> {
+        self.of.published.map(|published| published.generation)
+    }
+
+    /// The wall-clock time of the oldest part: the same at every read of one generation. `None` for a value that no
+    /// collector has published.
+    pub fn sampled_at(&self) -> Option<SystemTime> {
+        let published = self.of.published?;
+        published.wall.checked_sub(self.value().oldest().age(published.at))
+    }
+
     /// The wall-clock time of the oldest part, derived from its age, given that of the read.
     pub fn collected_at(&self, wall_of_read: SystemTime) -> SystemTime {
         wall_of_read.checked_sub(self.age()).unwrap_or(SystemTime::UNIX_EPOCH)
@@ -269,7 +282,10 @@ impl Reading<Replicas> {
     #[must_use]
     pub fn narrowed_to(&self, variant: &VariantName, thresholds: &FreshnessThresholds) -> Self {
         let value = self.value().narrowed_to(variant);
-        let narrowed = Self::new(value, self.read_at(), thresholds, self.source());
+        let mut narrowed = Self::new(value, self.read_at(), thresholds, self.source());
+        if let Some(of) = Arc::get_mut(&mut narrowed.of) {
+            of.published = self.of.published;
+        }
         // A reading is called stale in spite of its age when its model has gone missing; that holds
         // for each part of it.
         if self.freshness() > thresholds.status_of_nanos(self.label.age) {

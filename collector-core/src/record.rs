@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::answer::ModelSample;
 use crate::clock::Tick;
+use crate::endpoint_picker::EndpointPicker;
 use crate::error::BackendError;
 use crate::field::Mark;
 use crate::key::{CacheKey, Scope};
@@ -14,19 +15,87 @@ use crate::model::{BackendName, ModelRef, PodName, VariantName};
 use crate::nearest::Nearest;
 
 /// The values of one model that were published together: its replicas, and the allocation of each variant.
-#[derive(Clone, PartialEq, Debug)]
+///
+/// Values are equal if their content is, whenever they were published.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ModelValue {
     /// The replicas.
     pub replicas: Replicas,
     /// The allocations, in the order of the variant directory.
     pub allocations: Box<[Allocation]>,
+    /// When it was published; `None` for a value that no collector has published.
+    pub published: Option<Published>,
+}
+
+/// The publication of a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Published {
+    /// Grows with each value that is published in a process, of any model, and is never used twice.
+    pub generation: u64,
+    /// When it was published.
+    pub at: Tick,
+    /// The wall clock at that moment, so that the time of a sample is shown alike at every read.
+    pub wall: SystemTime,
+}
+
+/// A sample that is fetched twice differs in its time by how long the two answers took to arrive.
+const ARRIVAL_JITTER: Duration = Duration::from_millis(100);
+
+impl PartialEq for ModelValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.replicas == other.replicas && self.allocations == other.allocations
+    }
 }
 
 impl ModelValue {
     /// The values of one publication.
     pub fn new(replicas: Replicas, allocations: Vec<Allocation>) -> Self {
-        Self { replicas, allocations: allocations.into() }
+        Self { replicas, allocations: allocations.into(), published: None }
+    }
+
+    /// Whether this is the sample of `former` once more: all fields are equal, and all times but for the jitter of their
+    /// arrival.
+    pub fn repeats(&self, former: &Self) -> bool {
+        let near = |one: Tick, other: Tick| one.age(other).max(other.age(one)) < ARRIVAL_JITTER;
+        let align = |tick: &mut Tick, former: Tick| {
+            if near(*tick, former) {
+                *tick = former;
+            }
+        };
+        let align_marks = |marks: &mut [Mark], former: &[Mark]| {
+            for (mark, former) in marks.iter_mut().zip(former) {
+                align(&mut mark.sampled_at, former.sampled_at);
+            }
+        };
+        // Nearly always the sample is newer, which is seen without a copy.
+        if !near(self.replicas.oldest, former.replicas.oldest)
+            || self.replicas.replicas.len() != former.replicas.replicas.len()
+            || self.allocations.len() != former.allocations.len()
+        {
+            return false;
+        }
+        let mut aligned = self.clone();
+        align(&mut aligned.replicas.oldest, former.replicas.oldest);
+        for (row, former) in aligned.replicas.replicas.iter_mut().zip(&former.replicas.replicas) {
+            align(&mut row.sampled_at, former.sampled_at);
+            align_marks(&mut row.marks, &former.marks);
+            if let (Some(latencies), Some(former)) = (&mut row.latencies, &former.latencies)
+                && latencies.sampled_at != former.sampled_at
+            {
+                align(&mut Arc::make_mut(latencies).sampled_at, former.sampled_at);
+            }
+        }
+        if let (EndpointPicker::Responding(load), EndpointPicker::Responding(former)) =
+            (&mut aligned.replicas.endpoint_picker, &former.replicas.endpoint_picker)
+        {
+            align(&mut Arc::make_mut(load).sampled_at, former.sampled_at);
+        }
+        for (allocation, former) in aligned.allocations.iter_mut().zip(&former.allocations) {
+            align(&mut allocation.oldest, former.oldest);
+            align_marks(&mut allocation.marks, &former.marks);
+        }
+        aligned == *former
     }
 
     fn bytes(&self) -> usize {

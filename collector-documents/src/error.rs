@@ -63,6 +63,11 @@ impl ErrorDocument {
         self
     }
 
+    /// The error without its document, for a list.
+    pub fn into_body(self) -> ErrorBody {
+        self.error
+    }
+
     /// What failed.
     pub fn message(&self) -> &str {
         &self.error.message

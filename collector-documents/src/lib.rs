@@ -53,7 +53,8 @@ pub use backend::BackendDocument;
 pub use check::CheckDocument;
 pub use error::{ErrorBody, ErrorDocument, variant_to_add};
 pub use lists::{
-    ListDocument, ModelItem, ReadingItem, allocation_items, model_items, replicas_item,
+    ListDocument, ModelItem, ReadingItem, allocation_item, allocation_items, model_items,
+    replicas_item,
 };
 pub use pace::PaceDocument;
 pub use readings::{AllocationDocument, ReplicasDocument};

@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use collector_core::{CollectError, KnownModel, ModelRef, TrackedModel};
+use collector_core::{
+    Allocation, CollectError, KnownModel, ModelRef, Reading, TrackedModel, VariantName,
+};
 use serde::Serialize;
 
 use crate::SCHEMA_VERSION;
@@ -12,22 +14,29 @@ use crate::readings::{AllocationDocument, ReplicasDocument};
 /// A list of anything.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema), schemars(rename = "{T}List"))]
 pub struct ListDocument<T> {
     schema_version: u32,
     items: Vec<T>,
+    /// There are more items than `limit`: the parameter `continue` of the request for the next ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#continue: Option<String>,
 }
 
 impl<T> FromIterator<T> for ListDocument<T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        Self { schema_version: SCHEMA_VERSION, items: items.into_iter().collect() }
+        Self {
+            schema_version: SCHEMA_VERSION,
+            items: items.into_iter().collect(),
+            r#continue: None,
+        }
     }
 }
 
 /// One of the readings of a list, or why there is none.
 #[derive(Serialize)]
 #[serde(untagged)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema), schemars(rename = "{D}Item"))]
 #[expect(missing_docs, reason = "the fields of an error say what they are")]
 pub enum ReadingItem<'a, D> {
     /// The reading.
@@ -62,7 +71,7 @@ pub fn replicas_item(
     wall: SystemTime,
 ) -> ReadingItem<'_, ReplicasDocument<'_>> {
     let document = tracked.replicas.as_ref().map(|reading| ReplicasDocument::new(reading, wall));
-    item(tracked, None, document)
+    item(&tracked.model, None, document)
 }
 
 /// The allocations of its tracked variants, likewise.
@@ -70,18 +79,28 @@ pub fn allocation_items(
     tracked: &TrackedModel,
     wall: SystemTime,
 ) -> impl Iterator<Item = ReadingItem<'_, AllocationDocument<'_>>> {
-    tracked.allocations.iter().map(move |(variant, reading)| {
-        let document = reading.as_ref().map(|reading| AllocationDocument::new(reading, wall));
-        item(tracked, Some(variant.as_str()), document)
-    })
+    let allocations = tracked.allocations.iter();
+    allocations
+        .map(move |(variant, reading)| allocation_item(&tracked.model, variant, reading, wall))
+}
+
+/// The allocation of a variant; when it has no reading, why.
+pub fn allocation_item<'a>(
+    model: &'a ModelRef,
+    variant: &'a VariantName,
+    reading: &'a Result<Reading<Allocation>, CollectError>,
+    wall: SystemTime,
+) -> ReadingItem<'a, AllocationDocument<'a>> {
+    let document = reading.as_ref().map(|reading| AllocationDocument::new(reading, wall));
+    item(model, Some(variant.as_str()), document)
 }
 
 fn item<'a, D>(
-    tracked: &'a TrackedModel,
+    model: &'a ModelRef,
     variant: Option<&'a str>,
     document: Result<D, &CollectError>,
 ) -> ReadingItem<'a, D> {
-    let (model, namespace) = (tracked.model.model.as_str(), tracked.model.namespace.as_str());
+    let (model, namespace) = (model.model.as_str(), model.namespace.as_str());
     document.map_or_else(
         |error| ReadingItem::Error { model, namespace, variant, error: ErrorBody::of(error) },
         ReadingItem::Reading,

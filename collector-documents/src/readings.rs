@@ -22,8 +22,13 @@ struct ReadingHead<'a> {
     status: &'a str,
     /// Age of the oldest replica.
     age_seconds: f64,
-    /// When the oldest replica was sampled: RFC 3339, UTC.
+    /// When the oldest replica was sampled, by the wall clock of this answer: RFC 3339, UTC.
     collected_at: String,
+    /// Grows with each newer sample, over all models of a process; neither age nor status changes it. Null for a reading
+    /// that no collector has published.
+    generation: Option<u64>,
+    /// When the oldest replica was sampled: RFC 3339, UTC. The same in all answers of one generation.
+    sampled_at: String,
     /// `backend` (fetched for this read), `cache` (within its ttl) or `last-known-good` (past it).
     source: &'a str,
     /// The backend that supplied it.
@@ -48,6 +53,10 @@ macro_rules! head {
             status: $reading.freshness().as_str(),
             age_seconds: seconds($reading.age()),
             collected_at: rfc3339($reading.collected_at($wall)),
+            generation: $reading.generation(),
+            sampled_at: rfc3339(
+                $reading.sampled_at().unwrap_or_else(|| $reading.collected_at($wall)),
+            ),
             source: $reading.source().as_str(),
             backend: value.backend.as_str(),
             partial: value.partial,
@@ -80,7 +89,7 @@ document! {
 
 document! {
     /// One replica. What was not measured is null, never 0.
-    ReplicaRow<'a> of (replica: &'a ReplicaMetrics, reading: &Reading<Replicas>);
+    ReplicaRow<'a> of (replica: &'a ReplicaMetrics, reading: &'a Reading<Replicas>);
     pod_name: &'a str = replica.pod_name.as_str();
     /// Null when no variant claims the pod.
     variant_name: Option<&'a str> = replica.variant_name.as_ref().map(AsRef::as_ref);
@@ -139,7 +148,7 @@ document! {
     marks: BTreeMap<&'static str, MarkDocument<'a>> = marks(&replica.marks, reading);
     /// Why fields are null, where it is not in `failed`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reasons: BTreeMap<&'static str, &'a str> = row_reasons(replica);
+    reasons: BTreeMap<&'static str, &'a str> = row_reasons(replica, &reading.value().failed);
 }
 
 /// The LoRA adapters of a replica.
@@ -221,7 +230,7 @@ document! {
     };
     /// Why fields are null, where it is not in `failed`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reasons: BTreeMap<&'static str, &'a str> = reasons(&reading.value().reasons);
+    reasons: BTreeMap<&'static str, &'a str> = allocation_reasons(reading.value());
     /// The fields that are older than the reading or came from another backend.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     marks: BTreeMap<&'static str, MarkDocument<'a>> = marks(&reading.value().marks, reading);
@@ -284,8 +293,50 @@ fn reasons(reasons: &FieldReasons) -> BTreeMap<&'static str, &str> {
     reasons.iter().flat_map(of_field).collect()
 }
 
+/// The reason of a null for which its backend gave none.
+const NOT_MEASURED: &str = "no value was measured";
+
+/// The reason of what a row has from its variant.
+const NO_VARIANT: &str = "no variant claims the pod";
+
+/// Gives each of these fields a reason, if it is null and has none: neither its own nor in `failed`.
+fn explain<'a>(
+    all: &mut BTreeMap<&'static str, &'a str>,
+    failed: &FieldReasons,
+    fields: impl IntoIterator<Item = (&'static str, bool)>,
+    reason: &'a str,
+) {
+    for (key, is_null) in fields {
+        if is_null && !failed.fields().iter().any(|field| keys(field).contains(&key)) {
+            all.entry(key).or_insert(reason);
+        }
+    }
+}
+
+fn allocation_reasons(allocation: &Allocation) -> BTreeMap<&'static str, &str> {
+    let mut all = reasons(&allocation.reasons);
+    let load = &allocation.load;
+    let measured = [
+        ("itlAverageMs", allocation.itl_average.is_none()),
+        ("ttftAverageMs", allocation.ttft_average.is_none()),
+        ("arrivalRatePerMinute", load.arrival_rate.is_none()),
+        ("avgInputTokens", load.avg_input_tokens.is_none()),
+        ("avgOutputTokens", load.avg_output_tokens.is_none()),
+    ];
+    explain(&mut all, &allocation.failed, measured, NOT_MEASURED);
+    let configured = [
+        ("accelerator", allocation.accelerator.is_none()),
+        ("maxBatch", allocation.max_batch.is_none()),
+    ];
+    explain(&mut all, &FieldReasons::NONE, configured, "the variant has none");
+    all
+}
+
 /// The reasons of a row: what is made of two fields is unknown for the reason of either.
-fn row_reasons(replica: &ReplicaMetrics) -> BTreeMap<&'static str, &str> {
+fn row_reasons<'a>(
+    replica: &'a ReplicaMetrics,
+    failed: &'a FieldReasons,
+) -> BTreeMap<&'static str, &'a str> {
     let mut all = reasons(&replica.reasons);
     if replica.tokens_in_use().is_none() {
         let of = [Field::CacheConfig, Field::KvCacheUsage];
@@ -297,6 +348,33 @@ fn row_reasons(replica: &ReplicaMetrics) -> BTreeMap<&'static str, &str> {
         let unknown = parts.iter().filter(|(_, part)| part.is_none());
         all.extend(unknown.map(|(key, _)| (*key, "the capacity is known in tokens alone")));
     }
+    let measured = [
+        ("kvCacheUsage", replica.kv_cache_usage.is_none()),
+        ("queueLength", replica.queue_length.is_none()),
+        ("runningRequests", replica.running_requests.is_none()),
+        ("numGpuBlocks", replica.num_gpu_blocks.is_none()),
+        ("blockSize", replica.block_size.is_none()),
+        ("totalKvCapacityTokens", replica.total_kv_capacity_tokens().is_none()),
+        ("avgInputTokens", replica.avg_input_tokens.is_none()),
+        ("avgOutputTokens", replica.avg_output_tokens.is_none()),
+        ("prefixCacheHitRate", replica.prefix_cache_hit_rate.is_none()),
+    ];
+    explain(&mut all, failed, measured, NOT_MEASURED);
+    if replica.tokens_in_use().is_none() {
+        let of = [Field::CacheConfig, Field::KvCacheUsage];
+        let reason = of.into_iter().find_map(|field| failed.get(field));
+        all.entry("tokensInUse").or_insert(reason.map_or(NOT_MEASURED, |reason| &**reason));
+    }
+    let reason = match &replica.variant_name {
+        None => NO_VARIANT,
+        Some(_) => "the variant has none",
+    };
+    let of_variant = [
+        ("variantName", replica.variant_name.is_none()),
+        ("acceleratorName", replica.accelerator_name.is_none()),
+        ("cost", replica.cost.is_none()),
+    ];
+    explain(&mut all, &FieldReasons::NONE, of_variant, reason);
     all
 }
 
@@ -326,18 +404,32 @@ mod tests {
     }
 
     #[test]
+    fn every_null_of_a_row_has_a_reason() {
+        let row = ReplicaMetrics::new("m-0", Tick::MIN);
+        let mut failed = FieldReasons::NONE;
+        failed.insert(Field::QueueLength, "422");
+        let told = row_reasons(&row, &failed);
+        assert_eq!((told["variantName"], told["cost"]), (NO_VARIANT, NO_VARIANT));
+        assert_eq!((told["kvCacheUsage"], told["tokensInUse"]), (NOT_MEASURED, NOT_MEASURED));
+        // Its reason is in `failed`.
+        assert!(!told.contains_key("queueLength"));
+        assert_eq!(told.len(), 12);
+    }
+
+    #[test]
     fn no_number_of_a_row_is_null_without_a_reason() {
+        let none = FieldReasons::NONE;
         let mut row = ReplicaMetrics::new("m-0", Tick::MIN);
         row.kv_capacity_tokens = Some(131_072);
         row.reasons.insert(Field::KvCacheUsage, "tgi does not report it");
-        let told = row_reasons(&row);
+        let told = row_reasons(&row, &none);
         let in_tokens = "the capacity is known in tokens alone";
         assert_eq!((told["numGpuBlocks"], told["blockSize"]), (in_tokens, in_tokens));
         assert_eq!(told["tokensInUse"], told["kvCacheUsage"]);
         assert!(!told.contains_key("totalKvCapacityTokens"));
         row.kv_capacity_tokens = None;
         row.reasons.insert(Field::CacheConfig, "no usable info");
-        let told = row_reasons(&row);
+        let told = row_reasons(&row, &none);
         let names = ["numGpuBlocks", "blockSize", "totalKvCapacityTokens", "tokensInUse"];
         assert_eq!(names.map(|name| told[name]), ["no usable info"; 4]);
     }

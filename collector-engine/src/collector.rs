@@ -13,7 +13,7 @@ use collector_core::{
 };
 
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, broadcast};
 
 use crate::builder::Builder;
 use crate::builder::TimingErrors;
@@ -174,21 +174,42 @@ impl CachingCollector {
 
     /// The same for the models that `is_wanted` selects.
     pub fn tracked_where(&self, is_wanted: impl Fn(&ModelRef) -> bool) -> Vec<TrackedModel> {
-        let tracked_model = |model: ModelRef| {
-            let stopped = |cell: &State<Fetch>| Some(cell.tracked.as_ref()?.stopped.clone());
-            let stopped = self.engine.models.peek(&model, stopped).flatten().unwrap_or_default();
-            let variants = self.engine.directory.variants_of(&model);
-            let kept = variants.iter().filter(|variant| !stopped.contains(&variant.name));
-            TrackedModel {
-                replicas: self.engine.peek(&model, &()),
-                allocations: kept
-                    .map(|variant| (variant.name.clone(), self.engine.peek(&model, &variant.name)))
-                    .collect(),
-                model,
-            }
-        };
         let tracked = self.engine.models.tracked().into_iter();
-        tracked.filter(|model| is_wanted(model)).map(tracked_model).collect()
+        tracked.filter(is_wanted).filter_map(|model| self.tracked_model(&model)).collect()
+    }
+
+    /// The same of one model; `None` when it is not tracked.
+    pub fn tracked_model(&self, model: &ModelRef) -> Option<TrackedModel> {
+        let stopped = |cell: &State<Fetch>| Some(cell.tracked.as_ref()?.stopped.clone());
+        let stopped = self.engine.models.peek(model, stopped).flatten()?;
+        let variants = self.engine.directory.variants_of(model);
+        let kept = variants.iter().filter(|variant| !stopped.contains(&variant.name));
+        Some(TrackedModel {
+            model: model.clone(),
+            replicas: self.engine.peek(model, &()),
+            allocations: kept
+                .map(|variant| (variant.name.clone(), self.engine.peek(model, &variant.name)))
+                .collect(),
+        })
+    }
+
+    /// The variants of a model, in the order of the directory.
+    pub fn variants_of(&self, model: &ModelRef) -> Vec<VariantName> {
+        let variants = self.engine.directory.variants_of(model);
+        variants.iter().map(|variant| variant.name.clone()).collect()
+    }
+
+    /// The models whose record is replaced, or which are tracked or untracked, from now on. Most of these are no change
+    /// of a value: compare [generations](Reading::generation). A receiver that lags behind by thousands of changes
+    /// should look at all [tracked](Self::tracked) models.
+    pub fn follow(&self) -> broadcast::Receiver<ModelRef> {
+        self.engine.models.follow()
+    }
+
+    /// Returns a number that follows on all generations so far, and is given to no value: for an event that belongs
+    /// among them.
+    pub fn next_generation(&self) -> u64 {
+        self.engine.next_generation()
     }
 
     /// The replica metrics of a model as they stand now, without waiting and without asking a backend. Does not count

@@ -47,8 +47,8 @@ impl Engine {
             return;
         }
         for (model, tracked) in former.models.all(|cell| cell.tracked.clone()) {
-            let record = former.cache.get(&model);
-            let states = record.iter().flat_map(|record| &record.cold.sources);
+            let former_record = former.cache.get(&model);
+            let states = former_record.iter().flat_map(|record| &record.cold.sources);
             let states: Vec<_> =
                 states.filter_map(|state| self.state_after(former, state)).collect();
             let last_read = former.last_read(&model, tracked.since);
@@ -61,7 +61,8 @@ impl Engine {
                 let stopped = &kept.stopped;
                 kept.variants.retain(|variant| !stopped.contains(variant));
                 if !states.is_empty() && self.cache.get(&model).is_none() {
-                    let record = self.publisher(cell, &model, now).record(states, last_read);
+                    let mut record = self.publisher(cell, &model, now).record(states, last_read);
+                    self.number(&mut record, former_record.as_deref());
                     self.put(cell, &Arc::new(record), None);
                 }
             });

@@ -4,6 +4,7 @@
 //! and from the directory alone, so that it can be made again at any time, by whichever source brings something new.
 
 mod carry;
+mod generation;
 mod merge;
 pub(crate) mod sane;
 mod store;

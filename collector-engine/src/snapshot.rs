@@ -229,7 +229,8 @@ impl Engine {
                 }
                 let is_wanted = tracked && cell.may_store(began) && !states.is_empty();
                 if is_wanted && self.cache.get(&model).is_none() {
-                    let record = self.publisher(cell, &model, now).record(states, last_read);
+                    let mut record = self.publisher(cell, &model, now).record(states, last_read);
+                    self.number(&mut record, None);
                     self.put(cell, &Arc::new(record), None);
                 }
                 tracked

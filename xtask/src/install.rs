@@ -1,8 +1,8 @@
 //! Installs the programs that tests and counts need.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use anyhow::{Result, bail};
 
@@ -82,6 +82,38 @@ pub(crate) fn valgrind() -> Result<()> {
         );
     }
     apt_install("valgrind")
+}
+
+/// The Python programs that test the description of the HTTP API.
+const PYTHON_TOOLS: [&str; 2] = ["openapi-python-client==0.29.1", "schemathesis==4.32.5"];
+
+/// Ensures that the Python programs can be run, and returns their folder; `None`, with the reason on the screen, where
+/// Python cannot make a virtual environment or the programs cannot be had.
+pub(crate) fn python_tools() -> Result<Option<PathBuf>> {
+    if let Some(folder) = env::var_os("COLLECTOR_PYTHON_TOOLS") {
+        return Ok(Some(folder.into()));
+    }
+    let environment = workspace::target_folder()?.join("python-tools");
+    let programs = environment.join("bin");
+    let installed = environment.join("installed");
+    let wanted = PYTHON_TOOLS.join("\n");
+    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
+        return Ok(Some(programs));
+    }
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv", "--clear"]).arg(&environment);
+    let mut install = Command::new(programs.join("pip"));
+    install.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_TOOLS);
+    if output(&mut make).is_none() {
+        println!("== NOT TESTED: clients of the HTTP API: `python3 -m venv` does not work here");
+        return Ok(None);
+    }
+    if let Err(error) = step("install the Python programs of the tests", &mut install) {
+        println!("== NOT TESTED: clients of the HTTP API: {error:#}");
+        return Ok(None);
+    }
+    fs::write(&installed, wanted)?;
+    Ok(Some(programs))
 }
 
 /// Ensures that a program of the registry of crates is in target/tools, and returns its path. A debug build takes a

@@ -29,7 +29,12 @@ pub(crate) fn all() -> Result<()> {
 }
 
 fn tests(title: &str, command: &[&str]) -> Result<()> {
-    step(title, cargo(command).args(TESTED).env("COLLECTOR_REQUIRE_REAL_SERVERS", "1"))
+    let mut tests = cargo(command);
+    tests.args(TESTED).env("COLLECTOR_REQUIRE_REAL_SERVERS", "1");
+    if let Some(tools) = install::python_tools()? {
+        tests.env("COLLECTOR_PYTHON_TOOLS", tools);
+    }
+    step(title, &mut tests)
 }
 
 fn what_new_backend_makes(name: &str, template: &new_backend::Template) -> Result<()> {

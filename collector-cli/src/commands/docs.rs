@@ -26,6 +26,7 @@ const PAGES: &[Page] = &pages! {
     "grafana": "dashboards through the collector";
     "migration": "to KEDA, from other autoscalers and adapters";
     "checks": "what `collector check` checks";
+    "http-api": "readings, events and errors, for controllers and pages";
     "daemon": "reload, access, systemd and the log of `collector serve`";
     "page": "the live page of `collector serve`";
     "troubleshooting": "what each error means, and what to do";

@@ -28,7 +28,7 @@ use super::settings::{Settings, Verbosity, loader, with_origin};
 use super::settings::{url_of, value_of};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
-use crate::server::{Lifecycle, Recorder, Reloads, api_tls, load_tls, serve_until};
+use crate::server::{Events, Lifecycle, Recorder, Reloads, api_tls, load_tls, serve_until};
 use crate::signals::{StopSignals, hangups};
 
 /// How long requests under way may take once a signal came.
@@ -75,6 +75,7 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
         recorder: recorder.clone(),
         lifecycle: watched.clone(),
         reloads: Arc::new(Reloads::new(Arc::clone(&settings.clock))),
+        events: Events::new(Arc::clone(&settings.clock), watched.clone()),
     };
     let running = Running::build(&fixed, settings, None)?;
     let listener = listen(&running.settings).await?;

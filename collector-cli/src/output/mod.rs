@@ -16,9 +16,9 @@ mod validation;
 pub(crate) use collector_core::text::printable;
 pub(crate) use collector_documents::text::{nearest_first, quoted};
 pub(crate) use collector_documents::{
-    AllocationDocument, BackendDocument, CheckDocument, ErrorDocument, ListDocument, ModelItem,
-    PaceDocument, ReadingItem, ReplicasDocument, SCHEMA_VERSION, allocation_items, model_items,
-    replicas_item, variant_to_add,
+    AllocationDocument, BackendDocument, CheckDocument, ErrorBody, ErrorDocument, ListDocument,
+    ModelItem, PaceDocument, ReadingItem, ReplicasDocument, SCHEMA_VERSION, allocation_item,
+    allocation_items, model_items, replicas_item, variant_to_add,
 };
 pub(crate) use columns::{aligned, shortened};
 #[cfg(feature = "epp")]

@@ -7,44 +7,70 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use collector_core::{CollectError, MetricsCollector as _};
+use collector_core::{CollectError, MetricsCollector as _, TrackedModel};
+use futures_util::future::join_all;
 
 use super::app::{App, Peer};
+use super::etag::{self, Tag};
+use super::fields::Fields;
+use super::lists;
 use super::query::Query;
-use super::respond::{Answered, Refusal, found, list};
+use super::respond::{Answered, Refusal, found, part};
 use crate::output::{
     AllocationDocument, ErrorDocument, ListDocument, ModelItem, PaceDocument, RemovedDocument,
-    ReplicasDocument, allocation_items, model_items, replicas_item, to_json,
+    ReplicasDocument, model_items,
 };
 
-/// One model's replicas, or those of everything tracked.
-pub(super) async fn replicas(State(app): State<Arc<App>>, uri: Uri) -> Answered {
-    let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
-        let wall = app.clock.wall();
-        let tracked = app.collector.tracked().into_iter();
-        return Ok(list(tracked.map(move |tracked| to_json(&replicas_item(&tracked, wall)))));
+/// One model's replicas, or those of what is tracked.
+pub(super) async fn replicas(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Answered {
+    let known = ["model", "namespace", "accelerator", "fields", "limit", "continue"];
+    let mut query = Query::parse(&uri, &known)?;
+    let fields = Fields::take(&mut query, "Replicas")?;
+    let Some((model, _)) = query.one()? else {
+        return lists::replicas(&app, query, fields, &headers);
     };
     app.reads_namespace_of(&model)?;
     let reading = read(&app, app.collector.collect_replica_metrics(&model)).await?;
-    let document = ReplicasDocument::new(&reading, app.clock.wall());
-    Ok(found(&document))
+    Ok(etag::unless_known(Tag::of(&reading), &headers, || {
+        part(&ReplicasDocument::new(&reading, app.clock.wall()), fields.as_ref())
+    }))
 }
 
-/// One variant's allocation, or those of everything tracked.
-pub(super) async fn allocation(State(app): State<Arc<App>>, uri: Uri) -> Answered {
-    let query = Query::parse(&uri, &["model", "namespace", "variant"])?.variant()?;
-    let Some((model, variant)) = query else {
-        let wall = app.clock.wall();
-        let tracked = app.collector.tracked().into_iter();
-        return Ok(list(tracked.flat_map(move |tracked| {
-            let items = allocation_items(&tracked, wall);
-            items.map(|item| to_json(&item)).collect::<Vec<_>>()
-        })));
+/// One variant's allocation, those of a model's variants, or those of what is tracked.
+pub(super) async fn allocation(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Answered {
+    let known = ["model", "namespace", "variant", "accelerator", "fields", "limit", "continue"];
+    let mut query = Query::parse(&uri, &known)?;
+    let fields = Fields::take(&mut query, "Allocation")?;
+    let Some((model, variant)) = query.one()? else {
+        return lists::allocations(&app, query, fields, &headers);
     };
     app.reads_namespace_of(&model)?;
+    let Some(variant) = variant else {
+        // A model that there is not has no list of variants, which is not an empty one.
+        let replicas = Ok(read(&app, app.collector.collect_replica_metrics(&model)).await?);
+        let variants = app.collector.variants_of(&model);
+        let each = variants.iter().map(|name| app.collector.collect_allocation(&model, name));
+        let readings = tokio::select! {
+            biased;
+            readings = join_all(each) => readings,
+            () = app.leaving() => return Err(Refusal::leaving()),
+        };
+        let allocations = variants.iter().cloned().zip(readings).collect();
+        let model = TrackedModel { model, replicas, allocations };
+        return Ok(lists::variants(&app, model, fields, &headers));
+    };
     let reading = read(&app, app.collector.collect_allocation(&model, &variant)).await?;
-    let document = AllocationDocument::new(&reading, app.clock.wall());
-    Ok(found(&document))
+    Ok(etag::unless_known(Tag::of(&reading), &headers, || {
+        part(&AllocationDocument::new(&reading, app.clock.wall()), fields.as_ref())
+    }))
 }
 
 /// What the backend knows, tracked or not.

@@ -11,6 +11,7 @@ use collector_engine::CachingCollector;
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
+use super::events::Events;
 use super::page::Changes;
 use super::recorder::Recorder;
 use super::reloads::Reloads;
@@ -22,6 +23,7 @@ pub(crate) struct App {
     pub(crate) collector: Arc<CachingCollector>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
+    pub(crate) events: Arc<Events>,
     pub(crate) access: Arc<Access>,
     pub(crate) lifecycle: watch::Receiver<Lifecycle>,
     /// The server is ready: at first if there are no background cycles to wait for.

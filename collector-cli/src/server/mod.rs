@@ -5,15 +5,22 @@ mod api;
 mod app;
 mod connections;
 mod discovery;
+mod etag;
+mod events;
+mod fields;
 mod front;
+mod gzip;
 mod health;
 #[cfg(feature = "keda")]
 mod keda;
+mod lists;
 mod metrics;
+mod openapi;
 mod page;
 #[cfg(feature = "promql")]
 mod promql;
 mod query;
+mod read;
 mod recorder;
 mod reloads;
 mod respond;
@@ -25,6 +32,9 @@ mod tls;
 pub(crate) use access::Access;
 pub(crate) use app::{App, Lifecycle};
 pub(crate) use connections::{Door, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_until};
+pub(crate) use events::Events;
+#[cfg(test)]
+pub(crate) use events::{ModelEvent, RemovedEvent, ResetEvent};
 pub(crate) use front::Front;
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};

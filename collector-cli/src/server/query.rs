@@ -4,6 +4,7 @@ use axum::http::Uri;
 use collector_core::{ModelRef, VariantName};
 use percent_encoding::percent_decode_str;
 
+use super::lists;
 use super::respond::Refusal;
 
 /// The longest name that is asked for: four times the longest that fleets are known to use, in
@@ -22,7 +23,7 @@ impl Query {
 
     /// The model that `model` and `namespace` name together; `None` when both are absent.
     pub(super) fn model(&mut self) -> Result<Option<ModelRef>, Refusal> {
-        match (self.take("model"), self.take("namespace")) {
+        match (self.text("model"), self.text("namespace")) {
             (Some(model), Some(namespace)) => Ok(Some(ModelRef::new(model, namespace))),
             (None, None) => Ok(None),
             (None, Some(_)) => Err(missing("model", "namespace")),
@@ -30,23 +31,36 @@ impl Query {
         }
     }
 
-    /// The model and the variant of it that is asked for; `None` when all are absent.
-    pub(super) fn variant(&mut self) -> Result<Option<(ModelRef, VariantName)>, Refusal> {
-        let variant = self.take("variant");
-        match (self.model()?, variant) {
-            (Some(model), Some(variant)) => Ok(Some((model, variant.into()))),
-            (None, None) => Ok(None),
-            (Some(_), None) => Err(missing("variant", "model")),
-            (None, Some(_)) => Err(missing("model", "variant")),
+    /// The one model that is asked for, and if so the variant of it; `None` for a list, which may be of one namespace.
+    pub(super) fn one(&mut self) -> Result<Option<(ModelRef, Option<VariantName>)>, Refusal> {
+        let variant = self.text("variant").map(VariantName::from);
+        if !self.has("model") {
+            return if variant.is_some() { Err(missing("model", "variant")) } else { Ok(None) };
         }
+        let model = self.model()?;
+        let of_lists = lists::PARAMETERS.into_iter().find(|name| self.has(name));
+        if let Some(name) = of_lists {
+            let message = format!("parameter {name:?} is for lists: it does not go with \"model\"");
+            return Err(Refusal::bad_request(message));
+        }
+        Ok(model.map(|model| (model, variant)))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| *known == name)
+    }
+
+    /// The whole number of a parameter; `None` when it is absent.
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let number = text.parse().map_err(|_| {
+            Refusal::bad_request(format!("parameter {name:?} is not a whole number"))
+        })?;
+        Ok(Some(number))
     }
 
     /// The value of a parameter; `None` when it is absent.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
-        self.take(name)
-    }
-
-    fn take(&mut self, name: &str) -> Option<String> {
         let index = self.0.iter().position(|(known, _)| *known == name)?;
         Some(self.0.swap_remove(index).1)
     }
@@ -84,16 +98,22 @@ fn decode(name: &str, value: &str) -> Result<String, String> {
     let text = percent_decode_str(&spaced)
         .decode_utf8()
         .map_err(|_| format!("parameter {name:?} is not UTF-8"))?;
+    check_name(&format!("parameter {name:?}"), &text)?;
+    Ok(text.into_owned())
+}
+
+/// Refuses what is no name; `what` says where it is from.
+pub(super) fn check_name(what: &str, text: &str) -> Result<(), String> {
     if text.is_empty() {
-        return Err(format!("parameter {name:?} is empty"));
+        return Err(format!("{what} is empty"));
     }
     if text.len() > MAX_NAME_BYTES {
-        return Err(format!("parameter {name:?} is longer than {MAX_NAME_BYTES} bytes"));
+        return Err(format!("{what} is longer than {MAX_NAME_BYTES} bytes"));
     }
     if text.contains(char::is_control) {
-        return Err(format!("parameter {name:?} has control characters"));
+        return Err(format!("{what} has control characters"));
     }
-    Ok(text.into_owned())
+    Ok(())
 }
 
 #[cfg(test)]

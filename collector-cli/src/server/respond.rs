@@ -6,17 +6,23 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use collector_core::CollectError;
 use futures_util::stream;
 use serde::Serialize;
 
-use crate::output::{ErrorDocument, SCHEMA_VERSION, to_json};
+use super::fields::Fields;
+use super::gzip::{self, Gzip};
+use super::read;
+use crate::output::{ErrorBody, ErrorDocument, SCHEMA_VERSION, to_json};
 
 /// The value of `Retry-After` if the backend gave none: about the time after which a breaker tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Shorter lists are not compressed.
+const MIN_COMPRESSED_BYTES: usize = 4096;
 
 /// The result of a handler.
 pub(super) type Answered = Result<Response, Refusal>;
@@ -26,16 +32,45 @@ pub(super) fn found(document: &impl Serialize) -> Response {
     json(StatusCode::OK, document)
 }
 
+/// The part of it that is wanted.
+pub(super) fn part(document: &impl Serialize, fields: Option<&Fields>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    (headers, Fields::json(fields, document)).into_response()
+}
+
 /// A list document of items that are JSON already. They are written one by one as the client takes
-/// them: a list of everything is long, and clients that do not read it are many.
-pub(super) fn list(items: impl Iterator<Item = String> + Send + 'static) -> Response {
+/// them: a list of everything is long, and clients that do not read it are many. A long one is compressed for clients
+/// that ask for it.
+pub(super) fn list(
+    items: impl Iterator<Item = String> + Send + 'static,
+    next: Option<String>,
+    headers: &HeaderMap,
+) -> Response {
     let separated = items.enumerate().map(|(index, item)| {
         let separator = if index == 0 { "" } else { "," };
         format!("{separator}{item}")
     });
     let start = format!("{{\"schemaVersion\":{SCHEMA_VERSION},\"items\":[");
-    let parts = iter::once(start).chain(separated).chain(iter::once("]}".to_owned()));
-    ([(header::CONTENT_TYPE, "application/json")], streamed(parts)).into_response()
+    let end = match next {
+        None => "]}".to_owned(),
+        Some(next) => format!("],\"continue\":{}}}", to_json(&next)),
+    };
+    let mut parts = iter::once(start).chain(separated).chain(iter::once(end));
+    let mut first = String::new();
+    while first.len() < MIN_COMPRESSED_BYTES {
+        let Some(part) = parts.next() else {
+            return ([(header::CONTENT_TYPE, "application/json")], first).into_response();
+        };
+        first.push_str(&part);
+    }
+    let parts = iter::once(first).chain(parts);
+    let headers_of_list =
+        [(header::CONTENT_TYPE, "application/json"), (header::VARY, "accept-encoding")];
+    if !gzip::is_accepted(headers) {
+        return (headers_of_list, streamed(parts)).into_response();
+    }
+    let body = Body::from_stream(stream::iter(Gzip::new(parts).map(Ok::<_, Infallible>)));
+    (headers_of_list, [(header::CONTENT_ENCODING, "gzip")], body).into_response()
 }
 
 /// A body of parts that are made when the client has taken those before.
@@ -70,13 +105,20 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, document)
     }
 
+    /// A refusal of a request that may succeed later.
+    pub(super) fn later(status: StatusCode, document: ErrorDocument) -> Self {
+        Self { retry_after: Some(RETRY_AFTER), ..Self::new(status, document) }
+    }
+
     /// The process is about to exit.
     pub(super) fn leaving() -> Self {
         let document = ErrorDocument::new("Stopping", "the collector is stopping");
-        Self {
-            retry_after: Some(RETRY_AFTER),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, document)
-        }
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, document)
+    }
+
+    /// The error, as an item of a list.
+    pub(super) fn into_body(self) -> ErrorBody {
+        self.document.into_body()
     }
 }
 
@@ -121,10 +163,12 @@ pub(super) async fn limit_body(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
-    if !has_body {
+    let may_have_one = request.method() == Method::POST && request.uri().path() == read::PATH;
+    if !has_body || may_have_one {
         return next.run(request).await;
     }
-    let mut response = Refusal::bad_request("no request here has a body").into_response();
+    let mut response =
+        Refusal::bad_request("only requests of /api/v1/read have a body").into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

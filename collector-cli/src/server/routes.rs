@@ -7,26 +7,37 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get};
+use axum::routing::{MethodRouter, delete, get, post};
 
 use super::app::App;
 use super::respond::{Refusal, limit_body};
-use super::{api, health, metrics, page};
+use super::{api, events, health, metrics, openapi, page, read};
 use crate::output::ErrorDocument;
+
+/// The paths that docs/openapi.json describes: all but those of the page.
+pub(super) fn routes() -> [(&'static str, MethodRouter<Arc<App>>); 12] {
+    [
+        ("/healthz", get(health::alive)),
+        ("/readyz", get(health::ready)),
+        ("/metrics", get(metrics::scrape)),
+        ("/api/openapi.json", get(openapi::document)),
+        ("/api/schemas/{name}", get(openapi::schema)),
+        ("/api/v1/allocation", get(api::allocation)),
+        ("/api/v1/cache", delete(api::drop_entries)),
+        ("/api/v1/events", get(events::listen)),
+        ("/api/v1/models", get(api::models)),
+        ("/api/v1/pace", get(api::pace)),
+        (read::PATH, post(read::read)),
+        ("/api/v1/replicas", get(api::replicas)),
+    ]
+}
 
 impl App {
     /// The routes, without the PromQL API.
     pub(crate) fn router(self: Arc<Self>) -> Router {
-        Router::new()
-            .merge(page::routes())
-            .route("/healthz", get(health::alive))
-            .route("/readyz", get(health::ready))
-            .route("/metrics", get(metrics::scrape))
-            .route("/api/v1/replicas", get(api::replicas))
-            .route("/api/v1/allocation", get(api::allocation))
-            .route("/api/v1/models", get(api::models))
-            .route("/api/v1/pace", get(api::pace))
-            .route("/api/v1/cache", delete(api::drop_entries))
+        routes()
+            .into_iter()
+            .fold(page::routes(), |router, (path, method)| router.route(path, method))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
             .layer(middleware::from_fn(answer))
@@ -51,7 +62,7 @@ async fn no_such_path(uri: Uri) -> Refusal {
         StatusCode::NOT_FOUND,
         ErrorDocument::new("NotFound", format!("there is nothing at {path:?}")).with_hint(
             "there are /api/v1/replicas, /api/v1/allocation, /api/v1/models, /api/v1/pace, \
-             /healthz, /readyz and /metrics",
+             /api/v1/events, /healthz, /readyz and /metrics; /api/openapi.json describes them",
         ),
     )
 }

@@ -21,12 +21,15 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 use super::app::Peer;
-use super::{Access, App, Changes, Front, Lifecycle, Recorder, Reloads};
+use super::{Access, App, Changes, Events, Front, Lifecycle, Recorder, Reloads};
 
+mod events;
+mod lists;
 mod metrics;
 mod page;
 #[cfg(feature = "promql")]
 mod promql;
+mod read;
 
 /// A server with its backend and the model `org/m` in `prod`, which has a variant.
 struct Fixture {
@@ -106,10 +109,13 @@ impl Fixture {
             super::Promql::new(&loaded, &backends, Arc::clone(&collector), Arc::clone(&clock))
                 .unwrap();
         let reloads_clock = Arc::clone(&clock);
+        let events = Events::new(Arc::clone(&clock), watched.clone());
+        events.follow(&collector, loaded.config.cache.freshness);
         let app = Arc::new(App {
             collector: Arc::clone(&collector),
             clock,
             recorder: Recorder::detached(),
+            events,
             access: Arc::new(access),
             lifecycle: watched,
             ready: AtomicBool::new(false),
@@ -268,12 +274,17 @@ async fn wrong_parameters_are_400_and_never_another_question() {
     let fixture = Fixture::new();
     for uri in [
         "/api/v1/replicas?model=org/m",
-        "/api/v1/replicas?namespace=prod",
         "/api/v1/replicas?model=&namespace=prod",
         "/api/v1/replicas?model=a&model=b&namespace=prod",
         "/api/v1/replicas?modell=a&namespace=prod",
         "/api/v1/replicas?model=%ff&namespace=prod",
-        "/api/v1/allocation?model=org/m&namespace=prod",
+        "/api/v1/replicas?model=org/m&namespace=prod&limit=1",
+        "/api/v1/replicas?limit=0",
+        "/api/v1/replicas?limit=10001",
+        "/api/v1/replicas?continue=x",
+        "/api/v1/replicas?fields=modell",
+        "/api/v1/replicas?fields=replicas.podname",
+        "/api/v1/allocation?variant=m-h100&namespace=prod",
         "/api/v1/allocation?variant=m-h100",
         "/api/v1/models?namespace=prod",
     ] {

@@ -5,6 +5,7 @@ mod command_line;
 mod configuration;
 mod demo;
 mod deploy;
+mod described;
 mod discovery;
 mod docs;
 mod explain;

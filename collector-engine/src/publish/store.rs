@@ -61,6 +61,7 @@ impl Engine {
         if let Some(before) = before.as_deref().filter(|_| outcome != Outcome::Found) {
             record = record.still_without(before);
         }
+        self.number(&mut record, before.as_deref());
         let record = Arc::new(record);
         let tracked = cell.tracked.is_some();
         let wanted = may_store
@@ -125,7 +126,9 @@ impl Engine {
                     return;
                 };
                 let states = before.cold.sources.clone();
-                let record = self.publisher(cell, &model, now).record(states, before.last_read());
+                let mut record =
+                    self.publisher(cell, &model, now).record(states, before.last_read());
+                self.number(&mut record, Some(&before));
                 self.put(cell, &Arc::new(record.still_without(&before)), Some(&before));
             });
         }

@@ -271,8 +271,9 @@ impl Engine {
             }
         }
         let now = self.clock.now();
-        let record =
+        let mut record =
             self.models.with(model, |cell| self.publisher(cell, model, now).record(states, now));
+        self.number(&mut record, self.cache.get(model).as_deref());
         Some(Arc::new(record))
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct State<F> {
     invalidated_at: Tick,
     /// The cell was given up: another one is, or will be, the model's.
     given_up: bool,
-    /// The record was changed since the lock was taken.
+    /// The record, or whether it is tracked, was changed since the lock was taken.
     pub(crate) record_changed: bool,
     /// Set while the model is refreshed in the background.
     pub(crate) tracked: Option<Tracked>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use collector_core::{ModelRef, Tick};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::cell::{Cell, State, Tracked};
 use crate::sync::{Mutex, MutexGuard};
@@ -18,7 +18,12 @@ pub(crate) struct Models<F> {
     intervals: AtomicUsize,
     /// Counts the changes of which models are tracked.
     changes: watch::Sender<u64>,
+    /// The models whose record or tracking changes, for those who follow them.
+    followed: broadcast::Sender<ModelRef>,
 }
+
+/// A follower who is behind by more changes looks at all models again.
+const FOLLOWED_CHANGES: usize = 4096;
 
 struct Cells<F> {
     by_model: HashMap<ModelRef, Arc<Cell<F>>>,
@@ -39,6 +44,10 @@ impl<F> Drop for Locked<'_, F> {
     fn drop(&mut self) {
         if std::mem::take(&mut self.state.record_changed) {
             self.cell.count_change();
+            if self.models.followed.receiver_count() > 0 {
+                // Nobody follows any more: nobody misses it.
+                let _ = self.models.followed.send(self.model.clone());
+            }
         }
         if let Some(invalidated_at) = self.state.give_up_if_idle() {
             self.cell.end();
@@ -58,6 +67,7 @@ impl<F> Default for Models<F> {
             tracked: AtomicUsize::new(0),
             intervals: AtomicUsize::new(0),
             changes: watch::Sender::default(),
+            followed: broadcast::Sender::new(FOLLOWED_CHANGES),
         }
     }
 }
@@ -118,6 +128,11 @@ impl<F> Models<F> {
         self.changes.subscribe()
     }
 
+    /// The models whose record or tracking changes from now on.
+    pub(crate) fn follow(&self) -> broadcast::Receiver<ModelRef> {
+        self.followed.subscribe()
+    }
+
     /// Tracks a model unless `limit` models are tracked; false when it is not.
     pub(crate) fn track(&self, state: &mut State<F>, now: Tick, limit: usize) -> bool {
         if state.tracked.is_none() {
@@ -125,6 +140,7 @@ impl<F> Models<F> {
                 return false;
             }
             state.tracked = Some(Tracked::since(now));
+            state.record_changed = true;
             self.changed();
         }
         true
@@ -134,6 +150,7 @@ impl<F> Models<F> {
     pub(crate) fn untrack(&self, state: &mut State<F>) {
         if state.tracked.take().is_some() {
             self.tracked.fetch_sub(1, Relaxed);
+            state.record_changed = true;
             self.changed();
         }
     }

@@ -15,8 +15,8 @@ use crate::exit::Failure;
 #[cfg(feature = "promql")]
 use crate::server::Promql;
 use crate::server::{
-    Access, App, Changes, Door, Front, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES,
-    Recorder, Reloads,
+    Access, App, Changes, Door, Events, Front, Lifecycle, MAX_HEAD_BYTES,
+    MAX_HEAD_WITH_QUERY_BYTES, Recorder, Reloads,
 };
 
 /// How long the fetches of a former collector are waited for. Those that take longer go on and answer their callers.
@@ -27,6 +27,7 @@ pub(super) struct Fixed {
     pub(super) recorder: Recorder,
     pub(super) lifecycle: watch::Receiver<Lifecycle>,
     pub(super) reloads: Arc<Reloads>,
+    pub(super) events: Arc<Events>,
 }
 
 /// What runs of one configuration.
@@ -81,6 +82,7 @@ impl Running {
             clock: Arc::clone(&settings.clock),
             recorder: fixed.recorder.clone(),
             access,
+            events: Arc::clone(&fixed.events),
             lifecycle: fixed.lifecycle.clone(),
             ready: AtomicBool::new(!refreshes || was_ready),
             loaded: settings.loaded.clone(),
@@ -108,7 +110,9 @@ impl Running {
 
     /// Starts the background refresh.
     pub(super) async fn start(&self) -> Result<(), Failure> {
-        self.collector.start_background_worker().await.map_err(Failure::other)
+        self.collector.start_background_worker().await.map_err(Failure::other)?;
+        self.app.events.follow(&self.collector, self.settings.loaded.config.cache.freshness);
+        Ok(())
     }
 
     /// Starts in the place of `former`, with what that one knows. Readers go on with `former` until this returns.

@@ -1,0 +1,73 @@
+//! Entity tags: by them a client that has a reading learns that there is no other one.
+//!
+//! They are made of generation and status. What changes with each answer, as ages do, is not in them, so they are weak.
+
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use collector_core::{CollectError, Part, Reading};
+
+/// An entity tag, without its mark as a weak one.
+#[derive(PartialEq, Debug)]
+pub(super) struct Tag(String);
+
+impl Tag {
+    /// The tag of a reading; `None` if no collector has published it.
+    pub(super) fn of<T: Part>(reading: &Reading<T>) -> Option<Self> {
+        let generation = reading.generation()?;
+        Some(Self(format!("\"{generation}-{}\"", reading.freshness().as_str())))
+    }
+
+    /// The tag of all these together.
+    pub(super) fn of_all<'a>(parts: impl Iterator<Item = ([&'a str; 3], State)>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        parts.for_each(|part| part.hash(&mut hasher));
+        Self(format!("\"{:016x}\"", hasher.finish()))
+    }
+
+    /// Whether the client has what this tag is of.
+    fn is_known(&self, headers: &HeaderMap) -> bool {
+        let known = headers.get_all(header::IF_NONE_MATCH).iter();
+        let mut tags = known.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
+        tags.any(|tag| {
+            let tag = tag.trim();
+            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0
+        })
+    }
+
+    fn value(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&format!("W/{}", self.0)).ok()
+    }
+}
+
+/// What of a reading makes its tag: generation and status, or the reason that there is none.
+#[derive(Hash)]
+pub(super) enum State {
+    Reading(Option<u64>, &'static str),
+    Error(String),
+}
+
+impl<T: Part> From<&Result<Reading<T>, CollectError>> for State {
+    fn from(reading: &Result<Reading<T>, CollectError>) -> Self {
+        match reading {
+            Ok(reading) => Self::Reading(reading.generation(), reading.freshness().as_str()),
+            Err(error) => Self::Error(error.reason_name()),
+        }
+    }
+}
+
+/// The answer with its tag, or 304 if the client has what the tag is of.
+pub(super) fn unless_known(
+    tag: Option<Tag>,
+    headers: &HeaderMap,
+    answer: impl FnOnce() -> Response,
+) -> Response {
+    let Some(tag) = tag else { return answer() };
+    let mut response =
+        if tag.is_known(headers) { StatusCode::NOT_MODIFIED.into_response() } else { answer() };
+    if let Some(value) = tag.value() {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
+}
