@@ -173,7 +173,7 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "keda.tls_key_path": Path;
     /// Certificates (PEM) of the authorities that sign the certificates of clients. Without it every client is served.
     "keda.tls_client_ca_path": Path;
-    /// False: `/metrics` has no series of single replicas (`collector_replica_*`), 12 for each. See metrics.md.
+    /// False: `/metrics` has no series of single replicas (`collector_replica_*`). See metrics.md.
     "metrics.per_replica": Bool = "true";
     /// False: `/metrics` has the families of the upstream autoscaler only as `collector_*`, and not as `wva_*` too.
     "metrics.upstream_names": Bool = "true";

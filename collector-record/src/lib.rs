@@ -14,9 +14,11 @@ mod replay;
 mod texts;
 mod timeline;
 mod wrapped;
+mod writer;
 
 pub use clock::ReplayClock;
-pub use file::{RecordingError, Tail, Writer};
+pub use file::{RecordingError, Tail};
 pub use recorder::{Overflowed, Recorder};
 pub use recording::Recording;
 pub use replay::{Replay, ReplayBackend, replay};
+pub use writer::Writer;

@@ -117,7 +117,7 @@ fn the_environment_and_flags_set_the_keys_of_a_registered_backend() {
         "environment variable COLLECTOR_ACME__TIMEOUT"
     );
     assert_eq!(entry(&loaded, "acme.url").origin, "environment variable ACME_URL");
-    assert!(with_acme(Loader::new()).reference().contains("### `acme.token_path`"));
+    assert!(with_acme(Loader::new()).reference().contains("| `acme.token_path` |"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 const REQUESTS: &str = "collector_http_requests_total";
 pub(in crate::server) const DURATION: &str = "collector_http_request_duration_seconds";
-/// The route of a path that does not exist.
+/// The route of a path that does not exist, and of a request whose path was not looked at.
 const OTHER: &str = "other";
 
 /// The route of an answer whose path is not one of the router's; a handler adds it to the answer, as the router does with

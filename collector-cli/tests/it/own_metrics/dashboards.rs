@@ -70,6 +70,18 @@ async fn the_collectors_dashboard_names_series_and_labels_that_are_exported() {
 }
 
 #[test]
+fn the_documentations_queries_name_series_and_labels_that_are_exported() {
+    let families = documented(METRICS_PAGE);
+    let blocks = METRICS_PAGE.split("```").filter_map(|block| block.strip_prefix("promql\n"));
+    let queries: Vec<&str> =
+        blocks.flat_map(str::lines).filter(|line| !line.starts_with('#')).collect();
+    assert!(queries.len() > 5, "{queries:?}");
+    for query in queries {
+        assert_exported(query, &families);
+    }
+}
+
+#[test]
 fn the_fleets_dashboard_names_series_that_engines_export() {
     let mut families =
         exported(include_str!("../../../../collector-epp/tests/captures/vllm_v1.txt"));

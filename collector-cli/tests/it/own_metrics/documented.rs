@@ -22,6 +22,13 @@ async fn every_family_is_documented_with_its_type_and_labels() {
     for (name, family) in &page {
         assert_eq!(family, &documented[name], "{name}");
     }
+    for (of, prefix) in
+        [("replica", "collector_replica_"), ("allocation of a variant", "collector_allocation_")]
+    {
+        let count = page.keys().filter(|name| name.starts_with(prefix)).count();
+        let row = format!("| {of} | {count} (`{prefix}*`)");
+        assert!(METRICS_PAGE.contains(&row), "no {row}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
