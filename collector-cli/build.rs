@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The commit that a release is built from, for `collector version`.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads the replicas of a model from a Prometheus, with everything set in code.
 //!
 //! ```text

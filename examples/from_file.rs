@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads every model that is known, as a configuration file and the environment say.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A cache of your own: here a locked map that evicts nothing.
 //!
 //! A fake backend stands in for the server, so that it runs anywhere:

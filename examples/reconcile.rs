@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A controller's loop: variants come and go, and each is read again and again through a handle.
 //!
 //! A fake backend stands in for the server, so that it runs anywhere:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A controller under test: a collector that says what the test tells it to, at the time the test sets.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cache and its peers, for `cargo bench --package collector-bench --bench cache` while one works on it: a
 //! group for each table of `cargo xtask bench`, a bench for each row.
 

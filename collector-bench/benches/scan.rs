@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The scanner alone, for `cargo bench --package collector-bench` while one works on it.
 
 use std::hint::black_box;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Adaptive ttls against fixed ones, on recorded load shapes: how wrong the held readings are, and what it
 //! costs to have them. No clock and no server: the same figures each time.
 

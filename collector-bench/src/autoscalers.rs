@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What autoscalers cost that read through the collector: the Prometheus behind it, and the collector itself.
 
 mod grpc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Systems that do one thing, raced against each other: a table of the report, a group of the criterion
 //! benches, and what callgrind counts.
 

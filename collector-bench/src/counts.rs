@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counts that may not grow: instructions of what is hot, and bytes over an hour. Unlike times they are the same
 //! on a busy machine and an idle one, so that a change that makes one worse is stopped before it is merged.
 

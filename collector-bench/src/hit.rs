@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A cached read of a model's replicas, judged by ttl and freshness: ours beside caches and maps, as a caller
 //! writes it and like for like.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Instructions of one operation, counted by callgrind: unlike times, the same on a busy machine and an idle
 //! one.
 

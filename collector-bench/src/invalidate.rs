@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writes: removing what belongs to one model, beside a walk over all keys, and overwriting a key.
 
 use std::hint::black_box;

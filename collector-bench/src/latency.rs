@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long it takes from a change in a pod to a reading that shows it: scraped directly each second,
 //! and through a Prometheus with the intervals that most have.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Measures the collector: `cargo xtask bench` builds it and runs this. A file a suite; `case` and `race` are
 //! what most are made of, `report` holds the figures, and `page` writes the page of the documentation.
 

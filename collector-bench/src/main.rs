@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Measures the collector: `cargo xtask bench` builds it and runs this.
 
 #![expect(clippy::print_stderr, reason = "a command-line tool says why there are no figures")]

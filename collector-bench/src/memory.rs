@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an entry takes besides its value, and what a fleet takes in all, as the allocator counts it.
 
 use std::sync::Arc;

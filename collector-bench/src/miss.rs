@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A thousand callers that miss one key at once: how often the backend is asked.
 
 use std::sync::Arc;

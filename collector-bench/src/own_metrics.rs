@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long the collector takes to write its own metrics, for large fleets.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writes `docs/benchmarks.md` and its plots: what the report holds, with the words that it needs.
 
 mod plots;

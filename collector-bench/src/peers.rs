@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The caches and maps that ours is compared with, each used as its callers use it.
 
 use std::collections::HashMap;

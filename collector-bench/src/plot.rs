@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Plots for the documentation, as SVG: lines over an axis, and bars side by side.
 //!
 //! The same figures make the same file, byte for byte, so that a plot changes in a commit only when what

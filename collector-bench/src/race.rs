@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Measuring ways of doing one thing side by side.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One refresh of a fleet from a real Prometheus: the pattern that asks variant by variant beside the plan
 //! that asks once for all.
 

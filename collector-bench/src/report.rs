@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The figures, beside their goals: for people and for programs.
 
 use std::borrow::Cow;

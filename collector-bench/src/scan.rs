@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How fast exposition pages are read: the scanner beside whole-page parsers, and beside the least
 //! that any reader of lines must do, which is to find them.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a thousand pods cost that are scraped each second: `collector serve` on a fleet of `collector
 //! sim`, each in a process of its own.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How big the program is, how much memory it takes, and how long a user waits for it.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Hits on two threads at once, of one key and of many. Here two runs of one program differ by a factor of three, so
 //! that no goal stands on them.
 

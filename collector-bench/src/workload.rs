@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the cache suites read: replicas of models with names as they are in clusters.
 
 use std::sync::{Arc, LazyLock};

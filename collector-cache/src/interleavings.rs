@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Models that loom runs through every interleaving of their threads: `cargo xtask loom`. They run the cache itself,
 //! over loom's locks.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Caches of the metrics collector.
 //!
 //! - [`MemoryCache`] keeps the records of models in memory, within limits.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Records in memory, within limits.
 
 use std::hash::BuildHasher as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A cache that stores nothing.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The locks of what loom explores: its own under `cfg(loom)`, else those of `std`.
 //!
 //! Counts of references and of bytes decide nothing that threads can disagree about, and are those of `std`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a command ends: exit codes, and failures that become lines on stderr and a document.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command `collector`, for programs that bring backends of their own.
 //!
 //! Such a program has every command of `collector`. Its `main` registers a backend and calls [`run`]:

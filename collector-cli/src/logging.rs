@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The log, on stderr.
 
 use std::env;

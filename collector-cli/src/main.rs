@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command `collector`: reads, checks and serves the load of LLM-inference fleets.
 
 use std::process::ExitCode;

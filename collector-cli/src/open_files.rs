@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Raises the limit of open files, because each pod of a fleet has a connection.
 
 use rustix::process::{Resource, getrlimit, setrlimit};

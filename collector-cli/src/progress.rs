@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is being waited for: a line on the terminal that moves, elsewhere a note when it takes long.
 
 use std::env;

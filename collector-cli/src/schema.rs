@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The published schemas in `docs/schema` are those of the documents, or this test says so.
 
 use std::path::Path;

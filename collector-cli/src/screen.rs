@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The terminal's alternate screen. The normal screen is restored however the program ends.
 
 use std::env;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Signals that stop the process, and the one that has it read its configuration again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a backend brings to the configuration: its name, the keys of its section, and how it is built.
 //!
 //! The backends of this build and those that a program [registers](crate::Loader::register) are the

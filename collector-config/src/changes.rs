@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What has changed between two configurations, for a reload.
 
 use std::hash::{BuildHasher as _, RandomState};

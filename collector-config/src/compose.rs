@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From settings to parts: the collector over the chosen backends.
 
 use std::any::Any;

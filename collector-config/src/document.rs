@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A configuration file as a tree whose every node knows its line, whatever the syntax.
 //!
 //! Nothing is interpreted here: what a value means is decided by the type of its key.

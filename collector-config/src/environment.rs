@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The environment's layers: `COLLECTOR_*`, and the variables of other tools that mean the same.
 //!
 //! A variable that is set to nothing counts as not set: manifests in Kubernetes often have such variables.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Mistakes in a configuration: where, which key, what to do.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads a type out of the merged layers, and finds every value that the type refuses.
 
 use std::collections::HashSet;

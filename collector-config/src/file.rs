@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The file's layer: a document's tree against the table of keys.
 
 use std::path::Path;

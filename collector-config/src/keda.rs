@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The section `[keda]`: the external scaler of `serve`.
 
 use std::net::SocketAddr;

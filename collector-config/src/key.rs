@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keys and their kinds: a value is read by the kind of its key, never by what it looks like.
 //!
 //! `00123` is a token where a token is expected, and `1e3` is no count where a count is.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of keys, which says what the types cannot: other names in the environment, which values are
 //! secret, what a key does. Tests hold the table and the types together.
 

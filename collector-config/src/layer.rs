@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A setting: one value of one key, and where it came from.
 
 use figment::value::{Dict, Map, Value};

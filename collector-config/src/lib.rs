@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The configuration of the metrics collector, and its composition from the parts.
 //!
 //! A [`Loader`] merges the layers (defaults < file < environment < flags), validates the result and reports

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The layers, one over the other: defaults < file < environment < flags.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A configuration that was loaded, and the namespaces that it reads.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The section `[metrics]`: what is on `/metrics` of `serve`.
 
 use serde::Deserialize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! "Did you mean": the known name nearest to one that is not known.
 
 /// The candidate that someone who wrote `name` most likely meant, if any comes near.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The section `[promql]`: the PromQL API of `serve`.
 
 use std::time::Duration;

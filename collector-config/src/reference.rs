@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The reference of all keys, written from their table.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text from outside in messages.
 
 /// A name from outside, fit for a terminal and a log line.

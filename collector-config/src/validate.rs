@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Finds values that are valid by themselves and cannot work, or not together.
 
 use std::collections::HashSet;

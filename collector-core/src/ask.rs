@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the engine asks a backend, and what each request to its server costs: a permit.
 
 use std::any::Any;

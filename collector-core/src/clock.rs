@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Time, passed in: a monotonic clock that is cheap to read, and one that tests set by hand.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which variant a pod belongs to, and what that variant is.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Durations as users write them, in Go's form (`1m30s`, `1.5h`, `0`) or Rust's (`1m 30s`).
 //!
 //! `#[serde(with = "collector_core::duration")]` reads and writes that text.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the endpoint picker (EPP) of a model reports: requests that it holds back, and how full its pool is.
 //!
 //! An endpoint picker routes the requests of one InferencePool. It is no model server, and none of its numbers is a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why a backend could not answer, in a form that says whether trying again can help.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is measured, by name, and what is known of one quantity besides its value.
 
 use std::sync::Arc;

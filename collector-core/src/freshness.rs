@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How old is too old: thresholds on the age of a reading.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Gauges of pods as their metrics pages show them, for readers that want series instead of readings.
 
 use std::sync::Arc;

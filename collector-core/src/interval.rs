@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why a model cannot be refreshed as often, or as rarely, as a caller wants.
 
 use std::time::Duration;

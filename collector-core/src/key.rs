@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cache keys: the addresses of values in the records of models, printed in the form people know.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Histograms of latencies over the window: how long requests took, not only on average.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Vocabulary and traits of the metrics collector under autoscalers of LLM-inference fleets.
 //!
 //! Data flows one way, `Backend -> engine -> MetricsCache -> reader`. This crate holds what the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The load of a model: rates that can be summed, and the means that are divided from them.
 
 use crate::field::Field;

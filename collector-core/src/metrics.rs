@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is measured of each replica, and of each variant. What each field means over a window
 //! stands in [`window`](crate::window).
 

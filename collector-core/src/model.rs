@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Names: of models, namespaces, pods, variants, accelerators, engines, roles and backends.
 //!
 //! Each kind of name is its own type, so that a namespace is never passed for a model. Names are

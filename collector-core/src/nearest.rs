@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What exists instead of a model that has no series: "did you mean".
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How often a model is refreshed, and why.
 
 use std::fmt;

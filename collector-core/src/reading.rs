@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a reader gets: a part of a model's value, its true age, and what that age means.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The record of a model: everything a cache keeps of it, replaced in one step.
 
 use std::sync::Arc;

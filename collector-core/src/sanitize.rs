@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From what a server wrote to what a field may hold. A value that cannot be true becomes absent,
 //! and the caller counts it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text for messages, logs and terminals. Names and messages of servers, pods and users may hold anything
 //! and be of any length.
 

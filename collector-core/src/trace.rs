@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a value came about, for `explain`.
 
 use crate::clock::Tick;

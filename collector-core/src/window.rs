@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What every field means over a window: the one definition that all backends share.
 //!
 //! A backend that scrapes computes these from its samples, one that asks a PromQL server writes the

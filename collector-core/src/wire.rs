@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Answers in a form that outlives the process, for the snapshot and for recordings: serde types without ticks.
 //!
 //! Each point in time is an age at the moment of writing. What is read may be anything: texts are made printable here,

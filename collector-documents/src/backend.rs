@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a backend is doing, for `/readyz` and `collector explain`.
 
 use std::fmt::Write as _;

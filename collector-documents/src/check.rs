@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What `collector check` found.
 
 use collector_core::{Check, CheckStatus};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The endpoint picker of a model, in the document of its replicas.
 
 use std::collections::BTreeMap;

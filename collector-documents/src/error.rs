@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The error document, the same on stdout and in HTTP answers.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The JSON documents of the metrics collector, as types.
 //!
 //! What `collector get -o json` prints and `collector serve` answers is made of these; a program that embeds

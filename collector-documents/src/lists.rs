@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lists of tracked readings and of known models.
 
 use std::time::SystemTime;

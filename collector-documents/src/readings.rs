@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A reading of replicas or of an allocation.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Names in messages.
 
 use collector_core::text::shortened;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Puts a collector together.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The facade: what a read does, from the cache to the backend and back.
 
 use std::sync::Arc;

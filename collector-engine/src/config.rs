@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a collector caches and refreshes: the architecture's `CacheConfig`.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a collector has done since it was made.
 
 use std::cell::Cell;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Variants as they stand in a configuration: a glob on the pod name decides.
 
 use std::collections::HashMap;

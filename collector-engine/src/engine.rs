@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the parts of a collector share, and how records are invalidated.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fetches: at most one for each model and source at a time, and models that are wanted within a few milliseconds in
 //! one batch.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What one collector hands over to another that takes its place: a daemon whose configuration has changed goes on
 //! with what it knows.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `CachingCollector`: any [`Backend`](collector_core::Backend) and any
 //! [`MetricsCache`](collector_core::MetricsCache) make a
 //! [`MetricsCollector`](collector_core::MetricsCollector).

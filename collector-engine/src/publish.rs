@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From what backends answer to what is stored: the only place where values are made.
 //!
 //! [`Publisher`] is pure: no clock, no lock, no I/O. The value of a record follows from what each source last answered

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How readings are made of records: from the cache, through a handle, or after a fetch.
 
 mod ask;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The background: which models are discovered, and refreshed when, sources that push, and the sweep of what expires.
 
 pub mod adaptive;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A file with the last readings, so that a restart does not begin with nothing: written each minute and
 //! at the end, read once at the start.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the engine keeps of models besides their records: their fetches in flight, their last invalidation, whether
 //! they are tracked.
 

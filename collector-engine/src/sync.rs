@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The locks and the atomic of what loom explores: its own under `cfg(loom)`, else those of `std`.
 //!
 //! Where every step that threads can disagree about is taken under one of these locks, `std`'s `Arc`

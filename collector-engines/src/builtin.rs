@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The built-in engines, in the syntax of [`Expression`](crate::Expression).
 //!
 //! Names and labels are those of the servers' own sources and documents. Where names moved between

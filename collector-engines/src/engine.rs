@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of engines: the built-in ones and those of the user, each with the settings that it inherits.
 
 use std::collections::BTreeMap;

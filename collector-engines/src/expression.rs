@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Expressions over series that supply a quantity, in the syntax of users and of the built-in table.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The series of each model server and their meaning, as data that every backend reads.
 //!
 //! [`Engines`] is the table: the built-in engines and those of the user. An [`Engine`] says how its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Label matchers, as PromQL has them: `=`, `!=`, `=~` and `!~`, patterns anchored at both ends.
 
 use std::fmt;

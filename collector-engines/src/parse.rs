@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Parses an [`Expression`] in one pass, without backtracking.
 
 use std::str::FromStr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The numbers that are read from a model server.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engines as users define them: new ones, and other series for the built-in ones.
 
 use std::collections::BTreeMap;

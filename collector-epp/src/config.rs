@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The settings of direct scraping: the keys under `[epp]`.
 
 use std::collections::{HashMap, HashSet};

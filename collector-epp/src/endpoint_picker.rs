@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads the samples of an endpoint picker's metrics page.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Direct scraping: the backend that reads the metrics pages of model servers (vLLM, SGLang, TensorRT-LLM and others)
 //! and of endpoint pickers itself.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Metrics about the collector's own scrapes, through the `metrics` facade.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a push stream sends, and when.
 
 use std::time::Duration;

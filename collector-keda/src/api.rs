@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! KEDA's external-scaler API on the wire: its messages, and their description for gRPC reflection.
 //!
 //! Written by hand: five methods and seven messages are shorter than what a generator makes of them, and need no

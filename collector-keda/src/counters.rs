@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is counted of the scaler.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};

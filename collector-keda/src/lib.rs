@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An external scaler for [KEDA](https://keda.sh), which reads from a collector: the triggers `external` and
 //! `external-push`.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the scaler remembers: the last value of each subject, and which unknown keys it has named. Both are bounded.
 
 use std::collections::{HashMap, HashSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The metadata of a trigger: what a user writes into a ScaledObject. Reading it is pure and total.
 
 use std::time::Duration;

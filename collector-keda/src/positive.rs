@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A number that a target or a rate can be.
 
 use std::hash::{Hash, Hasher};

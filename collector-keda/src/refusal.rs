@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why a call gets no value, in the words that `kubectl describe` shows: KEDA passes on the text of an error.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The values of triggers: from the collector's memory where it has them, within a bounded time in any case.
 
 use std::fmt;

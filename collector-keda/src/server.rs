@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The server: the scaler with gRPC's health and reflection, on HTTP/2 connections.
 
 use std::future::Future;

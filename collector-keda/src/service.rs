@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The gRPC service: which method gets what, and the messages of its answers.
 
 use std::convert::Infallible;

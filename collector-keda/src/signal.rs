@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Signals: what an autoscaler is told about a model, computed from one reading. All of it is pure.
 
 use std::sync::Arc;

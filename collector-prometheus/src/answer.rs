@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads the JSON of `/api/v1/query`, row by row, without building a tree of it.
 //!
 //! The text is hostile: sizes and types are bounded here, and what is not used is skipped. A value that is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Groups the rows of a fetch by model.
 //!
 //! The rows of the liveness query come first and decide which pods exist. A pod that is only in another query

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Backend`] for a PromQL server.
 
 mod jobs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads and unpacks the body of a response, with limits on size and memory.
 
 use std::fmt::Display;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sends one query and reads its answer, bounded in time, size and number.
 //!
 //! A server may require another method, another credential or another path of the same origin. That is

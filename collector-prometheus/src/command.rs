@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs `prometheus.token_command` for a bearer token, and keeps the token for `token_ttl`.
 
 use std::process::{ExitStatus, Stdio};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a user sets about the server: the keys under `[prometheus]`.
 
 mod access;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is sent with each request: credentials, and the user's headers and parameters.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What must be known about a server before it is asked for metrics: its clock, and the shape of what it
 //! holds.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The endpoint pickers whose series a server has, and what they report about the requested models.
 //!
 //! Which generations of names there are, and in which namespaces, is asked each minute. A server without endpoint pickers

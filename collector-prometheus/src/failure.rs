@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why a request failed: its kind, and the message for the user.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One fetch from the server: liveness first, then the queries about live pods.
 
 use std::collections::HashSet;

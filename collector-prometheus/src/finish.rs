@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Makes the answer for each model: found, missing or failed.
 
 use std::collections::HashSet;

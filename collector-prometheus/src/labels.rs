@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The labels by which a server names namespaces, pods, models and ranks.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend that asks a PromQL server: Prometheus, Thanos, Mimir, VictoriaMetrics.
 //!
 //! [`PrometheusBackend`] implements [`collector_core::Backend`]; [`PrometheusConfig`] holds its settings. In

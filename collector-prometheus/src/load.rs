@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The load of a model: per pod if it was queried so, otherwise for all pods.
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is remembered of a model between two fetches: quantities that rarely change and are not queried each
 //! time. Pods are forgotten when they terminate, models when they are no longer fetched.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The queries of one fetch, made from the description of an engine and from what the server holds.
 //!
 //! A fetch takes the same number of queries for ten variants and for a thousand: each query returns one

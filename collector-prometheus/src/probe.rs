@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Implements `check`: whether the server can be reached, and whether it holds what is needed. It sends the
 //! same requests as a fetch, and judges how far they get.
 

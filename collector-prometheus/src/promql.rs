@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Typed parts of a query, and the only place that escapes.
 //!
 //! A name comes from a user or a pod and may hold anything: a quote must not end the literal, and a regex

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Failures on the way to a proxy, and through it, in words.
 
 use std::error::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why a field is unknown although its query was answered.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Responses with an error status: what the status means, and what the server said.
 
 use std::fmt::Write as _;

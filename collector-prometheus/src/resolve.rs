@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Makes one row of the live servers of a replica: decides which of them are copies, and combines the ranks.
 
 use collector_core::{Field, FieldReasons, PodName, ReplicaMetrics, ReplicaState, Tick, sanitize};

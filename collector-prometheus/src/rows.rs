@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rows of an answer that belong to the requested models, stored compactly. All other rows are dropped
 //! while they are read.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The collector's metrics about its own queries.
 
 use std::time::Duration;

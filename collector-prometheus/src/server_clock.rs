@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The server's clock, seen from ours: when to evaluate, and how old a sample is.
 //!
 //! Only durations cross from one clock to the other, so a wrong wall clock on either side makes no value look

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The live servers of a model, as the queries have reported them so far.
 
 use std::cmp::Reverse;

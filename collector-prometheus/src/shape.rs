@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a server holds: which engines, under which names and labels. Discovered at the start, each hour, and
 //! when something looks wrong.
 

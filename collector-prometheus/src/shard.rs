@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Decides which models share a query, and how a query that is too large is split.
 
 use std::collections::{HashMap, HashSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Signs requests for services of AWS (Signature Version 4).
 
 use std::sync::{Mutex, PoisonError};

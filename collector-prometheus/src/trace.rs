@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How values came about, for `explain`: the query, the series name and the raw value.
 
 use std::sync::Arc;

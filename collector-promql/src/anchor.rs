@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Anchors: series that an exporter always has while it is up.
 //!
 //! An idle endpoint picker deletes the series of its queues, so an empty answer is normal. It means 0 only if an

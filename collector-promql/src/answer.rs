@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Answers of a PromQL server: whether they have samples, and adding warnings to them.
 
 use std::borrow::Cow;

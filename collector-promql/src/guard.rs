@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A guard in front of one PromQL server: what callers get for a query, and how long they wait.
 //!
 //! `local` answers queries over held series. `evaluate` sends other queries to the server, once for all concurrent

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A PromQL API in front of a PromQL server that never answers 0 for missing data.
 //!
 //! Autoscalers read an empty answer, and an error inside of a 200, as 0, and scale a running model down. A [`Guard`]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Limits that are checked before a query is parsed: length, nesting, operators and regular expressions.
 //!
 //! The parser takes quadratic time for chains of operators, recurses into brackets and compiles regular expressions,

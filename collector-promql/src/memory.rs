@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a guard remembers: answers by query, and small facts that expire. Both are bounded.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The probe: an instant query for the number of series that each selector matches, and the age of the newest sample.
 //!
 //! One query covers many selectors: each sample of the answer has the selector's index (`i`) and a kind (`k`: `n` for

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A parsed query: which selectors need data, and its value if they are known to be empty.
 
 use promql_parser::parser::token::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why a query has no answer.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One selector of a query, on its own.
 
 use collector_core::ModelRef;

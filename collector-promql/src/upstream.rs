@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The server behind a guard.
 
 use std::fmt;

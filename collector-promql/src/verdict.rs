@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The decision whether a query may be answered: each selector that it needs has data, or is known to be empty.
 
 use std::collections::HashMap;

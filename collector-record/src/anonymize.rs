@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Replaces names and texts, so that a recording can be shared. Numbers stay.
 
 use std::collections::HashMap;

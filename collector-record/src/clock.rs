@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A clock that runs faster or slower than another.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The entries of a recording: a JSON document each. These types are the format.
 
 use std::sync::Arc;

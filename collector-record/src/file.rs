@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The file: a header line, and compressed blocks of entries. Each block and each entry has a checksum that continues the
 //! one before it.
 

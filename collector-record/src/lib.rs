@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Recordings of what backends answered, and a backend that replays them.
 //!
 //! A [`Recorder`] collects the answers of the backends that it [wraps](Recorder::wrap), and a [`Writer`] writes them to

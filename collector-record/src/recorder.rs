@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Collects the answers of backends as entries, in the order in which they came.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A recording that was opened: an index of its entries, which are read when they are needed.
 
 use std::collections::{HashMap, VecDeque};

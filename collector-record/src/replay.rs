@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend that answers what another one answered at the same time of a recording.
 
 use std::collections::HashSet;

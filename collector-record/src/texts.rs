@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The texts of answers: what servers and backends wrote in words, which is no name. Addresses in them may hold secrets.
 
 use std::borrow::Cow;

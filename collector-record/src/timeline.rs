@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which time of the recording it is.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend whose answers are recorded. It answers as the backend in it does.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writes a recording, or continues one.
 
 use std::fs::{File, OpenOptions, TryLockError};

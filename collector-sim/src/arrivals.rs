@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When the requests to a variant arrive.
 //!
 //! The next arrival is found by integrating the rate over the pieces of its shape. Only complete pieces are

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fleet as a pure state machine: time is passed in, and it does no I/O.
 //!
 //! Reading changes nothing: the same fleet shows the same page at the same instant, however often it was read

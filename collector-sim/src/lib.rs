@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A simulated fleet of model servers with true-to-life metrics, whose true state can be read as well.
 //!
 //! A [`FleetSpec`] describes variants (a model on some pods of one server), the load on each, and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The load on a variant: how many requests arrive, and what each needs.
 
 use std::time::Duration;

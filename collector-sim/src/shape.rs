@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a load changes over time.
 //!
 //! A shape is a factor on the described rate. It is constant within pieces of time, so that the number of

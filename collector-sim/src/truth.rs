@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The true state of pods and models, to compare readings with.
 
 use std::ops::{AddAssign, Sub};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A clock that moves with tokio's.
 
 use std::time::{Duration, SystemTime};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What every backend and every cache must do, as suites of plain functions.
 //!
 //! A suite panics at the first promise that is broken, with the case, the model and what was expected. It prints

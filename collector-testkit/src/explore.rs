@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every interleaving of the threads of a model.
 
 /// Runs `body` through the interleavings of its threads with at most three preemptions, unless

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend that a test scripts, and that remembers what it was asked.
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A collector whose answers a test scripts: for tests of code that decides by readings.
 
 use std::collections::HashMap;

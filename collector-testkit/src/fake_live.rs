@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The other half of [`FakeBackend`]: it pushes what a test scripts.
 
 use std::collections::HashSet;

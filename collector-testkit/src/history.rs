@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Samples of the last minutes, written down at once, for a server that holds them from its start.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Queries that a PromQL client joins into one, as servers of scripts take them apart.
 
 /// The queries that were joined into one by `or`, each with its number, the value of the label `what`

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What tests of backends, caches and the engine share.
 //!
 //! - [`conformance`]: the promises of [`Backend`](collector_core::Backend) and of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A real Prometheus that scrapes a simulated fleet or holds a written history, in a temporary folder,
 //! stopped for certain.
 

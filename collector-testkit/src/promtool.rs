@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Prometheus' own checks of what it reads: pages, configurations and rules.
 
 use std::ffi::OsStr;

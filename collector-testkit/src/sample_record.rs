@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Records that tests put into caches, and recognise again.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A real VictoriaMetrics that holds a written history, in a temporary folder, stopped for certain.
 
 use std::error::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The bearer token: from the configuration, or from a file that rotates.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Self-signed server certificates, and descriptions of problems with a certificate.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The two families of metrics about queries that all backends share: durations and errors. Each backend names its
 //! own queries.
 

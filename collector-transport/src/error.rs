@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Errors of settings, which name the key that the user wrote.
 
 use std::error::Error;

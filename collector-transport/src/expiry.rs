@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When a certificate expires, for metrics about it.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Explains connection errors: what happened, and which key to change.
 
 use std::borrow::Cow;

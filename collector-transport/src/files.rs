@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files that are read again when they change, because tokens and certificates rotate.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The parts of a connection to a server that all backends share.
 //!
 //! [`Tls`], [`Token`] and [`Secret`] are made from a user's settings and read their files again when these change.

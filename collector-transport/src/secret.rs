@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Secrets, those in files read again when the file changes.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The side of a server: connections with limits, and TLS whose certificates are read again when they change.
 
 mod connections;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TLS as configured: the trusted authorities, the expected name, and the client certificate. Files are read again when
 //! they change.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! URLs that users write, and those that servers redirect to.
 
 use collector_core::ErrorKind;

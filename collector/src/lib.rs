@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A metrics collector under autoscalers of LLM-inference fleets, as one dependency.
 //!
 //! It reads what the replicas of a model and their load are, from a Prometheus, from the pods themselves or

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The examples, run as they are.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ages after a suspend of the machine, for each documented way of building a collector.
 
 use std::fmt::Write as _;

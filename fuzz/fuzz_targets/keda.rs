@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Metadata of KEDA's triggers: any text is read or refused at once, and always has a metric that an HPA can use.
 
 #![no_main]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The limits of queries and the parser behind them: no text ends the process or holds it.
 
 #![no_main]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The scanner, in one piece and in chunks, against the plain reference reader.
 //!
 //! The first byte says how to read, the second how long a line may be and where to cut; the page

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The checks before a merge.
 
 use std::collections::BTreeSet;

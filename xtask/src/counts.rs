@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counts of instructions and memory that must not grow.
 
 use std::env;

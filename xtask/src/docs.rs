@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks the links of the documentation, and makes a book of it.
 
 use std::collections::{BTreeMap, BTreeSet};

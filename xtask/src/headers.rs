@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The licence in the first line of each source file.
 
 use std::fs;
@@ -9,8 +10,8 @@ use crate::workspace;
 
 const HEADER: &str = "// SPDX-License-Identifier: Apache-2.0\n";
 
-/// Whether CI runs [`check`]. It will once all files have the line.
-pub(crate) const REQUIRED: bool = false;
+/// Whether CI runs [`check`].
+pub(crate) const REQUIRED: bool = true;
 
 /// Fails if a source file does not begin with the line.
 pub(crate) fn check() -> Result<()> {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Installs the programs that tests and counts need.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs the cache's tests under Miri.
 
 use std::env;

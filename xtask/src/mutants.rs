@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs mutation tests: breaks the code in a thousand small ways, and counts the breaks that no test detects.
 
 use std::fs;

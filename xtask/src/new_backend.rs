@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Makes the crate of a new backend, as a copy of an example under another name.
 //!
 //! The examples are the templates, because they are compiled, linted and tested with the workspace; files

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pictures in the docs: of the demo, and of the page.
 
 use anyhow::Result;

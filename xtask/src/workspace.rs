@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The contents of the workspace.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Load shapes, recorded from the simulated fleet: what a look at each second would have said.
 
 use std::collections::{HashMap, VecDeque};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Plays a recording to a policy of when to look, and counts what it costs and how wrong it is.
 
 use std::time::Duration;

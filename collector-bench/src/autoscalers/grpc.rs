@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Asks the external scaler as KEDA does: many calls at a time on one connection.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sends one request again and again over connections that stay open, and a bare server of the web framework to compare
 //! an API with.
 

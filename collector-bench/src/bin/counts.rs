@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Holds counts against their bounds: `cargo xtask counts` builds it, optimised, and runs this.
 
 #![expect(clippy::print_stderr, reason = "a command-line tool says what is above its bound")]

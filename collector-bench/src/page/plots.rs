@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plots of the page. What was not measured is not drawn.
 
 use std::path::Path;

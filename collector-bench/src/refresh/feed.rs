@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Many pods on few pages: a Prometheus that scrapes them has the series of the whole fleet, and spends its
 //! time on queries instead of on scraping.
 

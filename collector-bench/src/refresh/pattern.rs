@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pattern that is compared with: variant by variant, one query after the other, each answer
 //! compressed, as the Workload Variant Autoscaler's own collector asks for the same fields.
 

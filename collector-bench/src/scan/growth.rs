@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether work stays in proportion to the page as pages, label sets and lines grow.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a record takes besides its value, as the allocator counts it.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Random sequences of everything that can be done to a cache, against a reference that is too simple to be wrong.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Both caches keep the promises of `MetricsCache`.
 
 // Ten thousand records are too many for Miri.

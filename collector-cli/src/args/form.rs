@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Forms of a result: the value of `--output`.
 
 use std::ffi::OsStr;

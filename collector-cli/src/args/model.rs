@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which models a command reads: from its arguments, and from the environment where these say nothing.
 
 use std::env;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The arguments of `record` and `replay`.
 
 use std::path::PathBuf;

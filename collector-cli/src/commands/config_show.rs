@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector config show`: each key with its value and where that came from.
 
 use collector_config::Loader;

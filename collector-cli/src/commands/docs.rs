@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector docs`: pages of the documentation, for those who have the program alone.
 
 use crate::args::{DocsArgs, GlobalArgs};

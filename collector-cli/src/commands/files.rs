@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of the files that a configuration names, before they are needed.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector completions` and `collector man`: files that are made of the command line.
 
 use clap::CommandFactory as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector get`: one reading or several, or the models known.
 
 mod variants;

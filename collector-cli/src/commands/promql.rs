@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text of PromQL queries that commands write.
 
 /// Returns a text as a PromQL string.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector record`: what the backends answer, written to a file until a signal.
 
 use std::io::{self, IsTerminal as _, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector replay`: a recording, served as `serve` serves its backends, shown as the demo is, or read once.
 
 use std::path::Path;

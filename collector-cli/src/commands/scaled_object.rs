@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector scaled-object`: writes a ScaledObject of KEDA for a model, for the PromQL API (`queries`) or for the
 //! external scaler.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which of the models that a backend lists a command reads.
 
 use collector_core::text::shortened;

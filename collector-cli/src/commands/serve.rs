@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector serve`: background refresh, the HTTP API and the metrics, until a signal.
 
 mod config_file;

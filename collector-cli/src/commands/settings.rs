@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From the command line to a configuration: the layers, the log and the collector.
 
 use std::env;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector top`: models and their pods on the whole screen, kept current.
 
 mod fields;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A model's figures, from those of its replicas. If one is unknown, so is the total.
 
 use collector_core::ReplicaMetrics;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector validate`: whether configuration files work, without the network.
 
 use std::fmt::Write as _;

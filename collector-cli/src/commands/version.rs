@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector version`: what this program is, and what it was built with.
 
 use crate::args::{Format, GlobalArgs};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector watch`: a line for each change of a reading.
 
 mod change;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Columns of text that fit the terminal.
 
 use std::fmt::Write as _;

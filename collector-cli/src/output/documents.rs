@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How documents are defined, and those of commands that read nothing from a backend.
 
 use collector_documents::SCHEMA_VERSION;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector explain`: the document, and its table for people.
 
 use std::collections::BTreeMap;

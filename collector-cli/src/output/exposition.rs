@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The Prometheus text format, for series that come and go with what they are about.
 
 use std::fmt::Write as _;

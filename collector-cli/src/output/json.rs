@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! JSON as it is printed and sent, and YAML as it is printed.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What users read: the documents of the command line and the HTTP API, and their printed forms.
 
 mod columns;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why values are unknown, in lines: below tables, and in the checks.
 
 use std::collections::BTreeMap;

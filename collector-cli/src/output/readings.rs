@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Readings as Prometheus series: what is not measured has no series.
 
 use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};

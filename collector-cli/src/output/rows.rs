@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rows with named fields: for forms that programs read, and for the order of rows.
 
 use std::cmp::Ordering;

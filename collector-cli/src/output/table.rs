@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tables for people, in the way of kubectl: aligned columns, no borders.
 
 use std::io;

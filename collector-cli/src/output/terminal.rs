@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the terminal can show: how many columns, and which signs.
 
 use std::env;

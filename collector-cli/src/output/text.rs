@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writing to stdout.
 
 use std::io::{self, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The document of `collector validate`.
 
 use collector_documents::SCHEMA_VERSION;

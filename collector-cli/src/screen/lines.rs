@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The alternate screen, drawn line by line, and its keys.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who may read: the host that a request must name on loopback, and the token that reads may need.
 
 use std::net::IpAddr;

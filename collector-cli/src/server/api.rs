@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/api/v1`: readings, models, refresh intervals, and the removal of cache entries.
 
 use std::collections::HashSet;

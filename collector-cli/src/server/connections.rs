@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! HTTP/1 on the connections of clients, with limits.
 
 use std::convert::Infallible;

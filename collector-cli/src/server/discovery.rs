@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the backends list, as `/readyz` and the page show it.
 
 use collector_core::text::counted;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Entity tags: by them a client that has a reading learns that there is no other one.
 //!
 //! They are made of generation and status. What changes with each answer, as ages do, is not in them, so they are weak.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `GET /api/v1/events`: the readings of all tracked models, and each change of them, as server-sent events.
 //!
 //! One task follows the collector and numbers its changes ([`feed`]). A listener is a cursor into these numbers: a slow

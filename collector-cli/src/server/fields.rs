@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The parameter `fields`: the part of a document that a client wants.
 
 use std::sync::LazyLock;

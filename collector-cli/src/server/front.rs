@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What every request passes before its route is looked for. These are plain calls, not layers of the router, which would
 //! allocate for each request; queries of autoscalers are answered here, without the router.
 

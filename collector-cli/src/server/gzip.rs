@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compression of large answers, for clients that ask for it.
 
 use std::io::Write as _;

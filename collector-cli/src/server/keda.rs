@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The external scaler of `serve`, which KEDA calls.
 
 use std::future::Future;

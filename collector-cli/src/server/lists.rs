@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lists of what is tracked: the items that a request selects, a page at a time.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/metrics`: the collector's own metrics, and the readings of what is tracked.
 //!
 //! What the crates below count goes through the `metrics` facade into a recorder. What the

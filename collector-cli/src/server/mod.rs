@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The HTTP API: a collector's readings, its health and its own metrics.
 
 mod access;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The description of the HTTP API: an OpenAPI 3.1 document, and its schemas each for itself.
 //!
 //! A test makes docs/openapi.json of the types of the documents and of a table of the paths, and compares it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The live page: its own few files, and nothing from elsewhere.
 
 mod changes;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The PromQL API of `serve`: guarded instant queries for autoscalers, and other requests that are passed on.
 
 use std::sync::Arc;

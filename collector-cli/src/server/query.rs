@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Query parameters, read strictly: a misspelt or doubled one must not turn into another question.
 
 use axum::http::Uri;

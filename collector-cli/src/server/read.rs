@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `POST /api/v1/read`: many readings in one request, in the order of the request.
 
 use std::sync::Arc;

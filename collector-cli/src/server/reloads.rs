@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How the configuration was last read again, for `/readyz` and `/metrics`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

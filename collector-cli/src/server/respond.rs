@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Answers: JSON documents with their status, for results and for errors alike.
 
 use std::convert::Infallible;

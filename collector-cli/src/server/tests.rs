@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The API over a scripted backend, without sockets; `tests/it` has the sockets.
 
 use std::net::IpAddr;

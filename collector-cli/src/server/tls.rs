@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TLS of our own servers, as configured.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The API over TLS, for clients that have a certificate.
 
 use std::io::{Read as _, Write as _};

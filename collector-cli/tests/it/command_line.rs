@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Usage errors and help.
 
 use std::process::Stdio;

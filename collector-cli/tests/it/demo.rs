@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `demo`: the product on a simulated fleet.
 
 #[cfg(all(feature = "epp", target_os = "linux"))]

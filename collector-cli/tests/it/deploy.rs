@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is in `deploy`: the container image and the systemd unit.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The OpenAPI document against the running daemon: random requests, and a client that is generated from it.
 //!
 //! The tools are Python programs, which `cargo xtask test` installs where Python can make a virtual environment.

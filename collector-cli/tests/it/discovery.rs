@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `serve` from its first second: what it shows of models that nobody has asked for.
 
 use std::process::Command;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The examples in the documentation: files that are read as their program does, and commands that it has.
 
 use std::fs;

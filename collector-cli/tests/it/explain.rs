@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `explain`: which query and series each value came from.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Answers queries as a Prometheus would that scrapes one model, or nothing.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `version`, `completions` and `man`.
 
 use std::process::{Command, Stdio};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `get` and `check`: documents and exit codes.
 
 use std::time::Duration;

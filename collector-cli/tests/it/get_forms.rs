@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `get`: which models it reads, and the forms for programs.
 
 use std::net::TcpListener;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The help of every command, as it was looked at.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The external scaler of `serve`, in front of pods that it scrapes, as KEDA calls it.
 
 use collector_keda::Trigger;

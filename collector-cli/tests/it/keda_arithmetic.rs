@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What KEDA makes of answers: its `prometheus` trigger, its scale loop and the HPA's arithmetic, as they were measured
 //! on KEDA 2.20. The HPA's tolerance and stabilisation are left out.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The real binary, against a server that answers as Prometheus does.
 
 mod access;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What mistakes on the command line and in a configuration are answered with.
 
 use std::fs;

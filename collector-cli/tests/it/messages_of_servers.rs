@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What mistakes on the side of servers and pods are answered with.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What commands print differently where they write to a terminal.
 
 use std::net::TcpListener;

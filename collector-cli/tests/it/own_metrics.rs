@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/metrics` of a daemon with everything switched on, beside its documentation, and beside the dashboards and alerts
 //! that are made of it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The real binary on pods that it scrapes itself, whole and broken.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs the binary, with nothing of the environment of whoever runs the tests.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

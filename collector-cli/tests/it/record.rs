@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `record` and `replay`, with the real binary.
 
 mod limits;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `serve` reads its configuration again, and goes on serving.
 
 use std::fs;

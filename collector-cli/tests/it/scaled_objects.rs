@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `check --scaled-object` and `scaled-object` on pods that are scraped directly, without a Prometheus.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `scrape`: pages good and bad, from files, from stdin and from servers.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `scrape` of a URL: the page as the daemon gets it.
 
 use std::fs;

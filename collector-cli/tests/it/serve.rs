@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `serve` on a real socket, from its start to its end.
 
 use std::net::TcpListener;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector sim`: the simulated fleet as a program of its own.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

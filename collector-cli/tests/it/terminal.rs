@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A terminal: a pseudo-terminal with the screen that whoever sits before it would see.
 
 use std::io::{Read, Write};

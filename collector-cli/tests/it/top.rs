@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `top`, in a pseudo-terminal.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `watch`: a line for each change.
 
 use std::io::{BufRead as _, BufReader, Lines, Read as _};

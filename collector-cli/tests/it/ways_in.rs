@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What messages say about the way to the server: proxies, credentials, where an address came from.
 
 use std::io::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Direct scraping: the section `[scrape]`, which may also be called `[epp]`.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TOML into [`Node`]s, with lines from the parser's spans.
 
 use std::ops::Range;

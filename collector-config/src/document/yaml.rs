@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! YAML into [`Node`]s, with lines from the parser's marks.
 
 use std::collections::HashMap;

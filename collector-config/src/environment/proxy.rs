@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The proxy that the variables of other tools name for a server: `HTTPS_PROXY`, `HTTP_PROXY` and
 //! `NO_PROXY`, in upper or lower case.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From a configuration to the parts.
 
 use std::sync::Arc;

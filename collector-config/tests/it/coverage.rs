@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of docs/engines.md is what both backends read, by their own word.
 
 use std::collections::HashSet;

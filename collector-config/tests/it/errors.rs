@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Each error names the key, where it came from, and what to do.
 
 use collector_config::Loader;

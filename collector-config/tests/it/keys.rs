@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of keys against the types that the values end up in, and against the reference.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Defaults < file < environment < flags, and where each value came from.
 
 use std::path::PathBuf;

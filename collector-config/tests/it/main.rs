@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What users meet: the layers, the messages, the reference.
 #![cfg(feature = "prometheus")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend that a program registers, in every place where users meet it.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Direct scraping under its two names, `scrape` and `epp`.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files: both syntaxes mean the same, and what is no file is told with its path.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Credentials, headers, parameters and proxies of `[prometheus]`.
 
 use collector_config::Loader;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What backends answer with: who is answered, what is absent, whose load it is.
 
 use std::collections::HashSet;

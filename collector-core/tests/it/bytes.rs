@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a record counts as: a cache is bounded by it.
 
 use std::sync::Arc;

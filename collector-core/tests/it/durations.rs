@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Durations in files and at their limits.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keys and sets of them.
 
 use collector_core::{CacheKey, KeyKind, ModelRef, Scope, VariantName};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Quantiles of histograms, and histograms of several pods together.
 
 use std::sync::Arc;

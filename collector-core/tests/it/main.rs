@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The vocabulary from outside: what its words, counts and arithmetic promise.
 
 mod answers;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is suggested instead of a model that is missing.
 
 use collector_core::{KnownModel, ModelId, ModelRef, Nearest};

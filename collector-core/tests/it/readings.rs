@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Readings: one value at different moments.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The record of a model: what reads mark in it, and what is left of it after an invalidation.
 
 use std::sync::Arc;

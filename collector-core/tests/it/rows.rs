@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rows field by field: what is copied, filled, marked and divided.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The words that people, labels and JSON see: tools match them, so none changes by accident.
 
 use std::error::Error as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A batch: sends its fetches to the backend, tries again where that can help, publishes what came back.
 
 use std::collections::HashSet;

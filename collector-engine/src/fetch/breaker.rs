@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A circuit breaker for each backend: closed; open when too many of the last fetches failed; half-open
 //! while one fetch decides.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Permits for the requests to one backend: a limit on those in flight, and one on those a second.
 //!
 //! Tokio's semaphores serve in order of arrival. So how many requests of one priority may compete for a permit at

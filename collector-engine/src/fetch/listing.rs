@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which models a backend knows, remembered for a moment: for discovery and for "did you mean".
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fetches that are sent with the next batch of a source. It knows no runtime, so that loom explores it.
 
 use std::sync::{Arc, PoisonError};

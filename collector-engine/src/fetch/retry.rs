@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pauses between the tries of one fetch. Backends never retry: the engine's loop is the only one.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One backend with what the engine keeps for it: the next batch, its breaker, its budget of requests, its state.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A half-open circuit lets one fetch through, however many ask at the same time.
 
 use std::sync::Arc;

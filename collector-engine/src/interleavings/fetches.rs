@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A model is fetched once at a time, and no caller that joins is lost.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A handle never shows less than a change of the record that has ended.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Nothing that was sampled before an invalidation is left after it, nor answered to a read from after it.
 
 use collector_testkit::explore;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Models that loom runs through every interleaving of their threads: `cargo xtask loom`.
 //!
 //! What runs is the code itself, over loom's locks; around it stands the least that makes a collector of it: one model,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the models of fetches and invalidations share.
 
 use std::sync::{Arc, OnceLock};

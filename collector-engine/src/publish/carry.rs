@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a fetch lacks, taken from the fetch before it: fields whose query failed, each with its own age,
 //! and, when the answer is incomplete, the replicas that it does not have.
 

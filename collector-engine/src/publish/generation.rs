@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Generations: the numbers by which readers tell a newer sample from the same one.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Several sources made one: each field comes from the first source, in order of preference, that has
 //! it fresh; the others fill what is missing. A pod counts once.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Values of a backend, or of a file, that cannot be true: they are unknown, with a reason.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Publishing: makes the record of a model after a fetch or a push, and stores it.
 //!
 //! Everything here runs under the lock of the model's cell.

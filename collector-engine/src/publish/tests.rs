@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What becomes of answers: values, ages, marks.
 
 use super::store::unclaimed;

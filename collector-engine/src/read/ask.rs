@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A read that the cache cannot answer: joins the fetch of its model at each source, or starts it, and waits.
 
 use std::collections::BTreeSet;

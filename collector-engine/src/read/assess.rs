@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a record means to a reader: a reading, the answer that there is nothing, or neither.
 
 use std::sync::Arc;

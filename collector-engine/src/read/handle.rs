@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a reconcile loop holds on to: one workload, found once and read again and again.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A ttl for one model, from how its readings move.
 //!
 //! Pure: no clock, no lock, no I/O. [`Signal`] defines what counts and how far two readings are apart,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the log says about the ages of readings: a line when one turns stale, old, unavailable or fresh again, and
 //! none in between.
 

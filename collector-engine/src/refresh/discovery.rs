@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Discovery: models that the backends list are tracked without a read.
 //!
 //! Each source is listed by a task of its own, so that one that hangs delays no other. Models are tracked for as long

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sources that push: runs them, passes them the tracked models, and stores what they push exactly as the
 //! answer to a fetch.
 

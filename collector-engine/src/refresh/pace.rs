@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How often a model is refreshed: as configured, unless it has an interval of its own, or one
 //! that adapts to how its readings move.
 //!

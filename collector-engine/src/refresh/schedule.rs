@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When tracked models are due at one source, and which go into one batch.
 //!
 //! Pure: time and the draw of the jitter are passed in. A batch costs the server about the same for one

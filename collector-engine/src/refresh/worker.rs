@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The background: refreshes what is tracked, ahead of expiry and in one batch a cycle, and sweeps
 //! what is forgotten.
 

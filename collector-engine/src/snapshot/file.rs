@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files: read within a limit, and replaced as a whole or not at all.
 
 use std::ffi::OsString;

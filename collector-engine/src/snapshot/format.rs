@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The lines of a snapshot, each a JSON document: a header, and one line for each model.
 //!
 //! A line that cannot be read loses its model only. What is read may be anything: the file, a line and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A line of the snapshot: what each source last answered about one model.
 //!
 //! These types are the format. They hold no tick, only ages at the time of writing. What is read is judged like

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is written is what is read; a file or a line that is anything else is refused.
 
 use collector_core::raw::{SourceAnswer, SourceState};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The state of one model, under one lock.
 //!
 //! Every order that matters is an order of steps under this lock. It knows no runtime, so that loom explores it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cells of models: those that are tracked, in flight or have an interval of their own, and no others.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a hit allocates: counts, which do not depend on the machine as times do.
 
 use collector_core::MetricsCollector;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The budget of requests: who comes first when there are more than may be sent.
 
 use std::sync::Arc;

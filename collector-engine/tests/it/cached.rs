@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The calls of a reconcile loop: what is cached without waiting, many models at once, and handles.
 
 use std::sync::Arc;

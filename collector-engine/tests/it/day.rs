@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A day of a fleet in which models and pods come and go: what is held stays as large as the fleet.
 
 use std::fs;

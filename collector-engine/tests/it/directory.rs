@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A directory of variants that changes, or that fails.
 
 use std::sync::atomic::{AtomicU64, Ordering};

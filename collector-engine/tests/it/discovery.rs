@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Models that are tracked because a backend lists them.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Concurrent misses, retries, panics, deadlines.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A collector takes the place of another: what is known goes over, with its age.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Invalidations against fetches under way.
 
 use std::sync::Arc;

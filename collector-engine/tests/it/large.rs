@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! As many models as may be tracked, over a backend that takes its time.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What was last known is served with its true age, whatever fails: a batch of which half fails, a
 //! backend that panics, clocks that jump, a machine that slept. Outages have a file of their own.
 

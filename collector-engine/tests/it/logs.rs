@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is logged, and how often.
 
 use std::fmt::{Debug, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The engine over a fake backend, on paused time: tokio's timers and the collector's clock move
 //! together, and no test sleeps for real.
 

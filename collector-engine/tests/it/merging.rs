@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two backends as one.
 
 use std::sync::Arc;

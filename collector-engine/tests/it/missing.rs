@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Models that do not exist: remembered for `missing_ttl`, so that a misspelt name hammers no server.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend that goes away and comes back; a model that does.
 
 use std::time::Duration;

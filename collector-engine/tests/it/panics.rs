@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Code from outside that panics: a cache, a directory.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a read answers, and where from.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The background refresh: when it comes, and what it asks.
 
 use std::collections::HashMap;

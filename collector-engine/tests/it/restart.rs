@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A process that ends, and the next one that begins with its last readings.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A cache that misbehaves on request.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What these tests start from.
 
 use std::sync::Arc;

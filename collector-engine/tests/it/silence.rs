@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two backends, one of which says nothing any more, says it late, or sees a part of the fleet.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Stopping the background worker.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who is tracked, and until when.
 
 use std::time::Duration;

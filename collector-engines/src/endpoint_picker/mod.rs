@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The models, pools and endpoints that an endpoint picker reports.
 //!
 //! An endpoint picker is no model server: no engine describes it, and none of its numbers is a replica's. `series` lists

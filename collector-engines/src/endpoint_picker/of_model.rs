@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the endpoint pickers of a namespace report about one of its models.
 
 use std::collections::{HashMap, HashSet};

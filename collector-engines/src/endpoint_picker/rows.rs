@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rows of an endpoint picker's series, and the numbers that they make.
 
 use std::collections::BTreeMap;

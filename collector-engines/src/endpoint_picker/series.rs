@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The series of an endpoint picker, in four generations of names.
 //!
 //! Newer builds write the older names beside the new ones, for the same requests. So the newest generation

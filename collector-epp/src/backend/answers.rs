@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From what the pods last said to what is known of a model.
 
 use std::collections::{HashMap, HashSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Exports the numbers of endpoint pickers about pools and queued requests as metrics of the collector: no replica has
 //! these numbers.
 

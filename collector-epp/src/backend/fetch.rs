@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Brings the state of the pods up to date for a fetch: by waiting for the live source, or by scraping the pods if it
 //! does not run.
 

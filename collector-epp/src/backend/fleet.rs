@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All pods by namespace, and those that terminated recently.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The live source: every pod has a task that scrapes it, and models that changed are pushed.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Backend`] for pods that are scraped directly.
 //!
 //! The `fleet` holds the last scrape of each pod. While the live source runs (`live`), it scrapes every pod once an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One target: its last scrape, and scraping it.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The checks of `collector check`: whether targets are found and respond, and what they report.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Makes replicas of metrics pages: mostly one each, but several ports of a pod or several pods may be one replica.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

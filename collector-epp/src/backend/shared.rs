@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The state that fetches, the live source and its tasks share.
 
 use std::collections::HashSet;

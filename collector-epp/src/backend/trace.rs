@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Traces how each value of a replica was made, for `explain`.
 
 use collector_core::{Field, TraceRow};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Targets behind a DNS name, a headless Kubernetes service for example.
 
 use std::collections::HashMap;

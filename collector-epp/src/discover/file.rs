@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Targets from a file in the form of Prometheus' `file_sd_configs`.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Targets that stand in the configuration.
 
 use async_trait::async_trait;

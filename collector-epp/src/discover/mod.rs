@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Discovery of targets.
 //!
 //! A [`Discovery`] returns its complete set of [`Target`]s and reports when to ask again. There are a static list, a

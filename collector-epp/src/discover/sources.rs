@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Joins all sources of targets.
 
 use std::collections::{HashMap, HashSet};

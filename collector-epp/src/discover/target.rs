@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One metrics page to scrape, and the identity of its server.
 
 use std::sync::Arc;

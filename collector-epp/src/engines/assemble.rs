@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Recognises the engine of a metrics page, and makes rows of its samples.
 
 use std::collections::HashMap;

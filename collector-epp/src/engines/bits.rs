@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A set of small numbers.
 
 /// A set of the numbers below a limit, one bit each.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Collects the buckets of histograms from the samples of a metrics page.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Folds the samples of a metrics page into one number for each slot and row.
 
 use collector_engines::{Expression, Fold};

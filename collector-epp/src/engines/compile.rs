@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compiles the description of every engine into the table that a reader looks into.
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The content of a metrics page, as rows of numbers.
 
 use std::ops::{Index, IndexMut};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keeps the gauges of a metrics page as they are on it.
 
 use std::sync::Arc;

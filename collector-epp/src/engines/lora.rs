@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The LoRA adapters of a server, from the labels of a series whose value is a time.
 
 use super::exposition::LoraAdapters;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads the metrics pages of model servers.
 //!
 //! [`Engines`] is the table of [`collector_engines`], compiled: for each engine and quantity the series

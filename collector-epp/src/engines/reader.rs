@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Collects the samples of a metrics page as the scanner finds them. `assemble` makes rows of them when the page has
 //! ended.
 

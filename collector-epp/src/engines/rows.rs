@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rows of a metrics page, by the labels that name them.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The increase of each counter series of a target since the previous page.
 //!
 //! Restarts are detected series by series: the sum over several workers may hide that one of them restarted, or look

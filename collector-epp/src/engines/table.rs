@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The compiled table of engines: which numbers each sample name is read for.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rates of counters over the window.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One data-parallel engine over its window.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The quantities that each field is made of.
 
 use collector_core::Field;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The recent metrics pages of one pod, as far back as the windows reach.
 
 use std::sync::Arc;

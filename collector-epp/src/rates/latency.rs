@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The histogram of a latency over the window.
 
 use std::collections::VecDeque;

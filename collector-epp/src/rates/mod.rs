@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rates and peaks over a window, computed from consecutive metrics pages of a pod.
 //!
 //! [`collector_core::window`] defines the meaning of each field. Memory does not depend on the scrape interval: a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Joins the data-parallel engines, or servers, of one replica.
 
 use std::sync::Arc;

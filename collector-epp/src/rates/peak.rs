@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The peak of a gauge over the window.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sample times of the numbers of a page: that of the scrape, unless samples carry timestamps.
 
 use std::time::{Duration, SystemTime};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reasons why a field is unknown although the page was read.
 
 use collector_core::{Field, FieldReasons, LoadRates, ReplicaMetrics, ReplicaState};

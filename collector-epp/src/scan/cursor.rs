@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Steps through the bytes of a line.
 
 use super::Reason;

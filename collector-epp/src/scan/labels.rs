@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads label sets, in one pass over the bytes into a fixed table of spans.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads the parts of a line: labels, value and timestamp.
 
 use super::cursor::Cursor;

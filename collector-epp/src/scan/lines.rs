@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads the lines of a metrics page into samples.
 
 use std::mem;

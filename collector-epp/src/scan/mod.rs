@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads wanted samples out of a Prometheus or OpenMetrics exposition page, chunk by chunk.
 //!
 //! A [`Scanner`] calls back with each [`Sample`] of the [`Wanted`] names. It builds no model of the page: of a line

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Finds out whether a line begins with a wanted name, reading as few bytes as possible.
 //!
 //! Nearly all lines of a page have other names, and most begin like the line before: the buckets of a histogram. So

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Finds the ends of lines.
 //!
 //! Calling memchr for each newline costs a call and an unpredictable branch, more than the search itself on lines of a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The input of a scanner besides bytes, and the samples that it returns.
 
 use super::labels::Labels;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Splits the chunks of a metrics page into lines.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The summary of a scanned page: counts, and lines that could not be read.
 
 use super::NameId;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The sample names that a scanner looks for.
 
 use std::collections::HashMap;

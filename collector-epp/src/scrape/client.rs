@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fetches the metrics page of one URL again and again: over one connection that is kept open, within a deadline.
 
 use std::time::{Duration, SystemTime};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One connection to one pod.
 
 use std::future::{Future, poll_fn};

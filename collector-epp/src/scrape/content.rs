@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Recognises what a page without known series is.
 
 use collector_transport::quote;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Scrapes one pod: over a connection that is kept open, with one request, reading the metrics page as it arrives.
 //!
 //! Everything is limited: one deadline covers name look-up, connecting, TLS, redirects, head and body; the head must

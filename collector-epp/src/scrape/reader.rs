@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads the bytes of a metrics page into samples, and the samples into an [`Exposition`].
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Answers without a metrics page, as errors.
 
 use collector_core::ErrorKind;

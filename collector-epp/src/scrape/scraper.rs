@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Scrapes one pod again and again.
 
 use collector_core::GaugePage;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The settings that all scrapes share: credentials, certificates, limits.
 
 use std::sync::{Arc, OnceLock};

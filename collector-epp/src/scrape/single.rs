@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fetches and reads a single metrics page as the backend scrapes its targets, for `collector scrape`.
 
 use std::fmt;

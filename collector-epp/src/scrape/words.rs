@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The server's own words in an answer without a metrics page.
 
 use collector_transport::{Cause, quote};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods that break the rules: each is an error or a counted skip of its own, its neighbour is unharmed.
 
 use std::fmt::Write as _;

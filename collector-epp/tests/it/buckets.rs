@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The buckets of histograms, as a reader takes them from a page.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every capture gives exactly what its expected file says.
 
 use std::fs;

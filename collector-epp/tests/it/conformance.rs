@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The promises of every backend, kept by this one on a simulated fleet.
 
 use std::ops::RangeInclusive;

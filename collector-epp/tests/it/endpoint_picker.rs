@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The endpoint picker of a model: what it holds back, and how absent, idle, silent and off are told apart.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A page of every kind of model server, and of odd ones, read by the backend: what it says of each is what
 //! is true of it.
 

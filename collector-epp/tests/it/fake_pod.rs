@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A pod on loopback that says whatever a test lets it say.
 //!
 //! It also serves where tokio's time is paused, so that waits cost none: what one task writes to

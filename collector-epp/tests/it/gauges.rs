@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The gauges of pods as their pages show them.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! PodIdentity a page is: several ports of one pod, several pods of one replica, one page under two names.
 
 use collector_core::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The latencies of pods over the window.
 
 use std::fmt::Write as _;

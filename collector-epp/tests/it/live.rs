@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The live half: what changes in a pod is pushed, and each pod is scraped at its own times.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Looks at pods that keep the rules: what is found, missing and unknown.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pages of real servers, read as a backend reads them; and the backend, on pods that keep the rules
 //! and on pods that do not.
 

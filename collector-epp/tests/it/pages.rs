@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What counts on a page, and what does not.
 
 use std::fmt::Write as _;

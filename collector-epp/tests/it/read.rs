@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads a page as a backend does.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engines that users define, and what they override.
 
 use collector_epp::engines::{EngineSpec, Engines, Quantity};

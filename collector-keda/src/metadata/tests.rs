@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Each key, and any text at all.
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The signal `slo-ratio`: a quantile of a latency, divided by the greatest that it may be.
 
 use collector_core::{Latencies, LatencyHistogram, ReplicaMetrics, ReplicaState, Role, Tick};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Each signal on pods and endpoint pickers of every state.
 #![expect(clippy::float_cmp, reason = "the expected values are computed in the same way")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What each method answers: the table of RPCs.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is common to all connections: health, reflection, and clients that say nothing.
 
 use collector_keda::api::SERVICE;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A server, its collector and a client.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What each state of a model is answered with: the table of states.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Push streams: what they send, and when they end.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TLS: the client's certificate, and files that change while the server runs.
 
 use std::fs;

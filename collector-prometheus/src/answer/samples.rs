@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The visitor that reads an answer: passes on each row as it is read, and keeps the rest.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Live pods, by the rows of the liveness query and their age.
 
 use collector_core::ModelRef;

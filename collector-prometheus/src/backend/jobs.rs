@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which queries a fetch runs, and for which groups of models.
 
 use std::collections::HashSet;

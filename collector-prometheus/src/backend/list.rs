@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lists the models of a server.
 
 use std::borrow::Cow;

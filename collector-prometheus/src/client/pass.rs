@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Passes requests of clients to the server, with the backend's credentials.
 
 use std::sync::atomic::Ordering;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The settings of each request under `[prometheus]`: credentials, headers and parameters.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The addresses under `[prometheus]`: the server's, and that of its proxy.
 
 use collector_transport::{ConfigError, server_url};

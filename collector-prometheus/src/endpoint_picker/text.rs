@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The queries about endpoint pickers.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Makes a plan from an engine and from what the server holds of it.
 
 use std::collections::{BTreeMap, HashSet};

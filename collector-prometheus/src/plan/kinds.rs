@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kinds of queries, and what each is about.
 
 use collector_core::Field;

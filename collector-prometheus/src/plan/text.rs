@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The text of queries.
 
 use collector_core::window::PREFIX_CACHE_WINDOW;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Copies, servers and ranks of one replica, and the row that they make.
 
 use std::collections::HashSet;

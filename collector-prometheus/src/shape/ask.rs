@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Asks a server what it holds. First the names that identify engines, by a pattern if the server allows
 //! patterns, so that unknown prefixes are found too; then, per engine and by exact names, which series and
 //! labels exist.

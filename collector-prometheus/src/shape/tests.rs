@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which engines are recognised by the names that a server holds, and under which labels.
 
 use collector_engines::{EngineSpec, Series};

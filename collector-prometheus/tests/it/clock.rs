@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The server's clock and ours.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The promises of every backend, kept by this one before a real Prometheus, with a gateway in between that
 //! counts the requests and can be broken.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Status codes, credentials, redirects and methods.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When a model has no replica, when it is missing, and when neither can be decided.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The endpoint picker of a model, from the series that a real Prometheus has of it.
 
 use collector_core::{Answer, EndpointPicker, EndpointPickerLoad, ModelSample, Saturation};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A PromQL server that answers from a script.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a fetch makes of a server's answers.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A gateway in front of a real server that changes or refuses requests.
 
 use std::io::{Read as _, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Servers with limits on a query: groups are split, whatever the message of the refusal.
 
 use std::collections::HashSet;

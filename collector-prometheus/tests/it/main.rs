@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tests of the backend against scripted servers, TLS servers, a real Prometheus and a real VictoriaMetrics.
 
 mod clock;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Requests of clients, passed to the server with the backend's credentials.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Servers behind an HTTP proxy: as a tunnel for https://, in the absolute form for http://.
 
 use std::net::SocketAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Servers that break the rules of HTTP, byte by byte.
 
 use std::net::SocketAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tests against a real Prometheus that scrapes a simulated fleet every second.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The requests that a refresh of a thousand variants takes at a real Prometheus, by its own count: for one
 //! engine, and for three that share the fleet.
 

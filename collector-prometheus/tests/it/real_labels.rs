@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Series that have other labels than namespace, pod and model_name, and clusters that share a server.
 
 use collector_core::{Answer, Backend, CheckStatus, ErrorKind, ListAsk, SystemClock};

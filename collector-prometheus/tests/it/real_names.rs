@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engines under the names that monitors, pipelines and serving frameworks give their series.
 
 use collector_core::{Answer, CheckStatus};

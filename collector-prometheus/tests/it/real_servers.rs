@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Several servers, ranks or copies under the name of one pod.
 
 use collector_core::{Field, ReplicaState};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Late, rare, absent and outdated samples, and values that a server does not store.
 
 use std::time::{Duration, UNIX_EPOCH};

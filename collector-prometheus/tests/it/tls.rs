@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Real TLS: which certificates are trusted, and which one is sent.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! No faulty server yields a fresh wrong number: seeded scenes of a fleet with known values, read through a
 //! gateway that damages the answers of a real Prometheus.
 //!

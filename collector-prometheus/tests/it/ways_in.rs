@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Credentials, headers and parameters for gateways, and the errors of their refusals.
 
 use std::fs;

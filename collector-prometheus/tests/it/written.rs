@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fleets that are written as the history of a server, which a real Prometheus then holds.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Evaluating one query: the request to the server, its probe, and the decision what clients get.
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Hints: which matcher is the reason that a selector matches no series.
 //!
 //! The hint is requested in the background and added to later refusals. It is for people: autoscalers show only the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Queries that are answered from series that the program holds itself.
 
 use std::collections::HashMap;

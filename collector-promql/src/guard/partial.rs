@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Queries over several models: a sum without one of them is too small.
 //!
 //! A model belongs to a selector if the selector has matched it before, or if it has pods that export the metric and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Passed requests: identical ones that are in flight at the same time share one request to the server.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What callers get while the server answers, is late, fails or returns nonsense.
 
 use std::sync::atomic::AtomicUsize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whole metrics, each read once for all queries that select from it.
 //!
 //! Autoscalers send a query for each model: hundreds that select from the same few metrics. Once enough queries do, the

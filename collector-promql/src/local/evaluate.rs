@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The result of an expression over selected samples, as a Prometheus server computes it.
 
 use std::collections::HashMap;

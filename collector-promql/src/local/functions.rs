@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Functions that need nothing but the newest samples.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The decision whether a local query may be answered: the series of its selectors are complete and recent.
 
 use super::labels::NAME;

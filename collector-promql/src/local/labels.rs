@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The labels of a series.
 
 use std::borrow::Cow;

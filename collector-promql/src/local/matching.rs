@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Operations on two vectors: which samples belong together.
 
 use std::borrow::Cow;

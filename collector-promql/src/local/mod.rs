@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Instant queries over series that the program holds itself, answered without a server.
 //!
 //! A query is *local* if every series that it selects is held, and if its labels are known here: a label that only a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Matchers, where they mean the same here and in a PromQL server.
 //!
 //! Regular expressions of Go and Rust differ in rare constructs, and for text that is not ASCII. Queries with those go

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The selectors of a query that may be local, and the series that are held for them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

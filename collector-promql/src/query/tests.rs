@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which data the queries of autoscalers need, and their values without it.
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When a query may be answered.
 
 use super::*;

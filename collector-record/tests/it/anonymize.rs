@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! No name and no text of a fleet is left in a recording that is anonymized.
 
 use std::io::Read as _;

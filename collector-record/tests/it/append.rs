@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A recording is continued, and its end may be missing.
 
 use std::fs::OpenOptions;

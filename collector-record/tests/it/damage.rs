@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Recordings that are cut, spliced and altered at random. A reader that knows the truth compares every number.
 
 use std::sync::OnceLock;

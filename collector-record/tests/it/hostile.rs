@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files whose checksums are right and whose entries are anything.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A recording under the engine, on paused time.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is replayed is what was answered.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Any sample that a backend may answer, with any name in each place that has one.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The upper bounds of the servers' histogram buckets, without `+Inf`.
 
 use crate::spec::{EngineKind, EngineSpec, MetricNames};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The counters of an engine, in the buckets of its server.
 
 use std::time::Duration;

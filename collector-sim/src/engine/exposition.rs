@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The Prometheus text format as the servers' client libraries write it.
 //!
 //! Their differences matter to a reader: the Python client writes numbers as floats (`1.0`, `1.7554e+09`) and

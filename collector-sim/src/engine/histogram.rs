@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A Prometheus histogram whose sum is exact.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The LoRA adapters of an engine's requests, and their past combinations.
 //!
 //! vLLM sets one series per combination of running and waiting adapters to the current time, and never

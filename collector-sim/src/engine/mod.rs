@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A model server's engine: what it does with its requests, and its metrics page.
 //!
 //! [`scheduler`] simulates the scheduler of one engine and fills [`counters`] in the [`bounds`] of its

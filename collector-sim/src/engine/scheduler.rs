@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One engine as a queueing system: a queue, a running batch and a KV cache.
 //!
 //! A request waits until the batch and the cache have room for it, spends its prefill time, then yields a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A page with constant text, whose numbers are filled in at each read.
 //!
 //! Names, labels and comments are nine tenths of a page and never change. For a thousand pods scraped each

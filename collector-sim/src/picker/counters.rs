@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The picker's counters of requests, in its own buckets.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The picker's flow control: requests are queued while none of their pods has room.
 
 use std::collections::VecDeque;

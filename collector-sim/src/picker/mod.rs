@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The Endpoint Picker: its counters of requests, and its metrics page.
 
 mod counters;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The picker's page, in the three generations of its names.
 //!
 //! Newer pages show everything twice: under the legacy names, and under new names with changed labels.

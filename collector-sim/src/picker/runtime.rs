@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The families of any Go controller: on the page, but not simulated.
 
 use crate::engine::{Histogram, Numbers, Page, bound_label, labels};

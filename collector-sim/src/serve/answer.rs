@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The answer of a pod to a request, according to its faults.
 
 use std::convert::Infallible;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The simulation's clock: the machine's, which can be stopped.
 
 use std::time::{Duration, Instant, SystemTime};

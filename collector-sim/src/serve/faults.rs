@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Faults between a pod and its scraper, switched on and off while the fleet runs.
 //!
 //! The pod continues to work behind them, and its true state can always be read.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A listener with limits, and what a pod answers on it: `GET /metrics`, nothing else.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fleet on loopback, in step with the machine's clock.
 //!
 //! Each pod has its own listener, as in a cluster: a dead pod refuses connections, and each pod is a target

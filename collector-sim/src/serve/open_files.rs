@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! File descriptors for all sockets of the fleet.
 
 use rustix::process::{Resource, getrlimit, setrlimit};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Target lists for a Prometheus.
 
 use std::ffi::OsString;

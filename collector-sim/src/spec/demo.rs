@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fleet of `collector demo`.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The engine in a pod.
 
 use collector_engines::{Engine, Engines};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The description of a fleet: its variants, their pods, the engine in each pod and the load on them.
 
 mod demo;

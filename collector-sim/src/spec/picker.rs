@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The Endpoint Pickers of a fleet.
 
 use serde::Deserialize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One variant: the stream of requests to it, and the pods that share them.
 
 mod sending;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How requests are assigned to pods.
 
 use std::time::Duration;

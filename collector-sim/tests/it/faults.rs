@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a scraper sees of each fault, and that the truth goes on underneath.
 
 use std::net::SocketAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fleet as its users see it: pages, truth, time and sockets.
 
 mod control;

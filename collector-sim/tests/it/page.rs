@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pages compared with those of real servers: the captures that the reader of pages is tested with.
 
 use std::time::{Duration, SystemTime};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The Endpoint Picker: what its page says follows from the pods, and what it holds back is real.
 
 use std::time::{Duration, SystemTime};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fleet on sockets.
 
 use std::io::ErrorKind;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The state machine: what it shows follows from the load, the seed and the time alone.
 
 use std::time::{Duration, SystemTime};

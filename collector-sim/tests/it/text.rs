@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A small reader of the text format, enough to compare pages with.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The promises of [`MetricsCache`].
 
 use std::sync::atomic::{AtomicBool, Ordering};

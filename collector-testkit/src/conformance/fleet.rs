@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the author of a test says of the fleet behind a backend.
 
 use std::ops::RangeInclusive;

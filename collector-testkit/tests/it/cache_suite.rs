@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cache suite on a plain cache, correct and with one flaw at a time.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fake backend follows its script.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The testkit tested: the suites pass what is right and catch what is wrong.
 
 mod backend_suite;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A real Prometheus sees the simulated fleet as it truly is.
 
 use collector_sim::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Connections and their limits: a client that is slow, idle or greedy costs little and does not
 //! affect others.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The server as a [`Backend`].
 
 use async_trait::async_trait;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One request to the server: under a permit, within the time that is left, and never tried again.
 
 use std::fmt;

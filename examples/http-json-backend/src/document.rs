@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the server answers, and what of it is believed.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend that polls an HTTP server which answers in JSON.
 //!
 //! It is a pattern for backends outside of the collector's own repository: it needs `collector-core` and an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The file's format: what it may say, and what of it is believed.
 
 use std::collections::HashSet;

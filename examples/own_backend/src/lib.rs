@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend that reads models and replicas from a JSON file.
 //!
 //! It is of use where something else writes that file, and as a pattern for backends outside of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every command of `collector`, with this backend among those that a configuration can choose.
 
 use std::process::ExitCode;

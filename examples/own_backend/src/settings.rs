@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The section `[static-json]` of a configuration.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Verifies the packages, as who gets them would.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The licences of what the binary contains.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The software bill of materials, in CycloneDX 1.5.
 
 use std::collections::BTreeMap;

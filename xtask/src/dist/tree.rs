@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The crates that a binary is made of: which, with which licence, from where.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `check --scaled-object` and `check --hpa`: objects of Kubernetes that scale by metrics, in files.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `check --fix`: makes the changes that rules propose, in the text of each file.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `check --hpa`: HorizontalPodAutoscalers, checked by rules (`rules`) and by the present values of their metrics, as
 //! prometheus-adapter's default rules would query them (`query`).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector check`: what works and what does not, each with cause and remedy.
 
 #[cfg(feature = "promql")]

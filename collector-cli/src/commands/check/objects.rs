@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The Kubernetes objects in the files of `--scaled-object` and `--hpa`.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The present value of a query: guarded, and as the server itself answers.
 
 use collector_core::{CheckStatus, duration};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What was checked, as it is shown.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `check --scaled-object`: KEDA's ScaledObjects, checked by rules (`rules`, `trigger`, `external`) and by the present values of
 //! their triggers (`values`).
 

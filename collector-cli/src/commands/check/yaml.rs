@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! YAML documents with the place of each node in their text, so that `--fix` changes single values and everything else
 //! stays as it was written: order, quotes and comments.
 

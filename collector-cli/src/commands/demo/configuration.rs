@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The configuration of the demo's collector: what somebody would write who has this fleet.
 
 use std::fmt::Write as _;

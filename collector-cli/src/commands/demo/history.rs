@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the spark lines show: the last values of each model and of each pod.
 
 use std::collections::{HashMap, VecDeque};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The demo's frame: what is shown of a fleet in this many rows and columns. A pure function.
 
 use collector_core::Reading;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lines of styled text, from which both the terminal's frames and the picture are made.
 
 use std::fmt::Write as _;

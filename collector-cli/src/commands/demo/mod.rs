@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector demo`: a simulated fleet, collected live as a real one would be.
 
 mod configuration;

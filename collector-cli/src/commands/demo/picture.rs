@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The picture of the README: a frame of the demo as an SVG, from the demo's own fleet in simulated time.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A real Prometheus for the demo: started on a free port in a folder of its own, stopped with it.
 
 use std::fs;

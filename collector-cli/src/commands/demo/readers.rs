@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Readers in the background, like the reconcile loops of an autoscaler: they show what a read costs.
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the demo says when it ends.
 
 use std::fmt::Write as _;

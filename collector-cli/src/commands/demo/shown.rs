@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the demo shows of a model, and the line about it where there is no terminal.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The demo's table: a row a model and a row a pod, in as many columns as fit.
 
 use std::cmp::Ordering;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector explain`: where each value of a reading came from.
 
 mod running;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Asks the collector that runs on this machine how much a model changes, which only it knows.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend whose fetches are traced and kept.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which variants of a model are meant: by their accelerator, or all of them.
 
 use collector_core::text::shortened;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A ScaledObject as YAML.
 
 use collector_core::ModelRef;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Queries for the load of one model, under the names and labels that its server really has.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The JSON document of what is taken from a page.
 
 use std::borrow::Cow;

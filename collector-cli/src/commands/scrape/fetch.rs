@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One page from a server, fetched as the daemon fetches its targets.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector scrape`: one page, and what is taken from it.
 
 mod document;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector scrape --raw`: samples as they stand on the page, of whatever server it is.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Long label values, as results show them.
 
 use std::borrow::Cow;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where a page comes from: a server, a file or stdin.
 
 use std::fmt;

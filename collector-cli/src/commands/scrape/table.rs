@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is taken from a page, for people.
 
 use std::fmt::Write as _;

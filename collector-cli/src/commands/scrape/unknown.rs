@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pages on which nothing was found, and what they may be.
 
 use collector_epp::engines::UnknownExposition;

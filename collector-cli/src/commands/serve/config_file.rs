@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Notices that the configuration file has changed.
 //!
 //! The file is looked at twice a second, through any symbolic links: Kubernetes replaces a mounted ConfigMap by a link

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A reload: the configuration is read again as a whole, and what follows from it takes the place of what runs. A
 //! configuration that cannot be used changes nothing.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What runs of one configuration, and how the next one takes its place.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The port of the external scaler, which may be opened, moved and closed while the process runs.
 
 use std::net::SocketAddr;

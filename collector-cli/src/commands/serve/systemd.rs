@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! systemd's notify protocol (`Type=notify`, `notify-reload`, `WatchdogSec`): lines of text to the socket that
 //! `NOTIFY_SOCKET` names. Without it, nothing happens.
 

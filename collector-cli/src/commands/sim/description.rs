@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The file that describes a fleet.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector sim`: a described fleet on loopback, until a signal.
 
 mod description;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fields of a pod, each with the backend, the age and the series of its value.
 
 use collector_core::{BackendName, Field, Reading, ReplicaMetrics, Replicas, TraceRow};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What `top` shows, and what keys change about it. No terminal.
 
 use std::cmp::Ordering;

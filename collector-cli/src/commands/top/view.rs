@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Draws the screen of `top`.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What has changed between two readings of a model. Pure functions.
 
 use std::collections::BTreeMap;

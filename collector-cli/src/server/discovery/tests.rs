@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The states that must be told apart: nothing tracked, nothing known, nothing that answers.
 
 use std::sync::Arc;

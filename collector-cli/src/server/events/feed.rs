@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The changes of all tracked models: numbered in the sequence of generations, and written once for all listeners.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

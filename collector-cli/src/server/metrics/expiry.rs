@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When the certificates and tokens of the configuration expire. Of a token only the claim `exp` is read; nothing else
 //! of it is shown.
 

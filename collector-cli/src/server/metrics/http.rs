@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counts the requests to the HTTP API, by route and never by path: paths are what clients make up.
 
 use axum::extract::{MatchedPath, Request};

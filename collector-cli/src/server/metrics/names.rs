@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The names of families that the upstream autoscaler names too: ours, and its own for those who have dashboards and
 //! rules with them.
 

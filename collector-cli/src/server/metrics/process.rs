@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The process as Linux describes it in `/proc/self`, under the names that Prometheus' own clients have for it.
 
 use std::fs;

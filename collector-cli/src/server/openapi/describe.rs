@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Makes the OpenAPI document, and compares it with the one in docs.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the page asks for: the rows that have changed since it last asked, and one model in full.
 //!
 //! Each row has the number of the answer that first had it, so that any number of open pages is told of changes alone.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the list of the page shows of a model.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What configuration and readings say of the pods of models, for queries whose series do not tell.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A guard over the configured Prometheus and everything that it needs from this program.
 
 use std::sync::Arc;

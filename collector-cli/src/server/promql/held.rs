@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All series that PromQL queries can select without a server.
 
 use std::cell::LazyCell;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The gauges of pods that are scraped directly, as series that PromQL queries select: under their own names and
 //! labels, with the namespace and the pod that the target names.
 

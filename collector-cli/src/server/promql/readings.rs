@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The readings of tracked models as series that PromQL queries select: those that `/metrics` shows.
 
 use collector_core::{

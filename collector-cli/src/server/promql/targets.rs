@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The targets of direct scraping as a list of all pods: what it has none of has no pods.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `GET /api/v1/events`.
 
 use std::collections::VecDeque;

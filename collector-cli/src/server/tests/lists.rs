@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Entity tags, lists, their pages and fields, and compression.
 
 use std::io::Read as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/metrics` in every state of a reading.
 
 use collector_testkit::promtool_or_skip;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The PromQL API over readings alone: no server is configured.
 
 use collector_core::{Absent, Field, FieldReasons, VariantName};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `POST /api/v1/read`, and the description of the API.
 
 use super::*;

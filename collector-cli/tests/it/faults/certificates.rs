@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Authorities, and the certificates that they sign.
 
 use std::path::PathBuf;

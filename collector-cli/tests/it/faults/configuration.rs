@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! H: what is wrong with a configuration is found before anything is sent.
 
 use std::fs;

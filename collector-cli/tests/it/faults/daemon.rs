@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A running `serve` whose log is read along.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! D: answers that are HTTP and JSON, and not what they should be.
 
 use std::io::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A healthy Prometheus that scrapes two pods of one model, as a script that cases change in places.
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! H: from the start of a process to its end.
 
 use std::net::TcpListener;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! F, and names of G: many callers, and hostile ones.
 
 use std::io::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What users see when something breaks, shown with the real binary.
 //!
 //! Each case says which fault it makes, and every one of them is held to the same rules

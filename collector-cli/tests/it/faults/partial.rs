@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! E: partial answers, time, outages.
 
 use serde_json::{Value, json};

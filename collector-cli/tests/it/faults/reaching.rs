@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A: the way to the server and back.
 
 use std::net::{TcpListener, TcpStream};

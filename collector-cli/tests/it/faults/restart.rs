@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A daemon that ends while its Prometheus goes away, and the next one over the same snapshot.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A server that answers byte by byte as a case wants it, over TCP or TLS, and remembers what it was
 //! asked.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! B: status codes, and answers in other forms than a vector.
 
 use std::sync::Arc;

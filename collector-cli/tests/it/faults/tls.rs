@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! C: certificates, tokens, and the files that hold them.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs one call, and holds it to what is true of every fault.
 
 use std::process::{Command, Stdio};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The alerts: in Prometheus' own tests, and in a Prometheus that scrapes a collector whose backend fails and recovers.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The dashboards name series that exist.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The documentation has every family that there is, and no other, and the page is sound after reloads.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A page of metrics, and the table of them in the documentation, in the same form.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a PromQL expression selects.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A headless Chromium, driven over WebDriver and stopped for certain.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The live page, in a real Chromium.
 
 #![expect(clippy::print_stderr, reason = "tests say what they skip, and what they measured")]

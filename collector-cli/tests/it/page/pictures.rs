@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pictures of the page in the docs: `cargo xtask screenshots` takes them.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `check` of objects that scale, and ScaledObjects that `collector` writes, in front of a real Prometheus.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Both backends on one fleet: they mean the same by every field, and make one reading together.
 
 use std::sync::Arc;

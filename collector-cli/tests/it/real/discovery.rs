@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What `serve` finds in a real Prometheus by itself, and what that costs.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A fleet, a Prometheus that scrapes it every second, and a collector over that.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! PromQL queries over pods that the daemon scrapes itself: with no Prometheus, and beside one.
 
 use std::fmt::Write as _;

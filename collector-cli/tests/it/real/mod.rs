@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The whole path against a real Prometheus that scrapes a simulated fleet: what the fleet knows of
 //! itself is what a reading must say.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `collector serve` while its Prometheus goes away and comes back.
 
 use std::io::{BufRead as _, BufReader};

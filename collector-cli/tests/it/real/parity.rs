@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One fleet of every kind of model server, read by both backends with a real Prometheus between: they say the
 //! same, field by field.
 

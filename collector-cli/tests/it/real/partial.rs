@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Queries over several models of a real Prometheus, of which one goes: missed at first, and 0 if a list of targets says
 //! that it has no pods.
 

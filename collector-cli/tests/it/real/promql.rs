@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The PromQL API in front of a real Prometheus: what an autoscaler gets in each state of a model and its exporter.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a reading costs the server, by the server's own count.
 
 use collector_core::MetricsCollector as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From the state of a real fleet to the number of replicas: what KEDA decides from the answers of the guarded API, and
 //! what it would decide from the server's own.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A reading equals the fleet's truth.
 
 use collector_core::MetricsCollector as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Full disks, ends that are missing, and files that are no recordings.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A recording of a real Prometheus that scrapes a simulated fleet.
 
 use std::process::Command;

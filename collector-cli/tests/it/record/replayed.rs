@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a recording is read as: by each command, over HTTP, and through the doors of autoscalers.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What must not be in a recording.
 
 use std::fs;

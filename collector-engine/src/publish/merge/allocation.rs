@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The load of one variant, from what several sources report of it.
 
 use std::sync::Arc;

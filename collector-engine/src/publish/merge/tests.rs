@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What becomes of each row and field when the answers of two sources meet.
 
 use super::*;

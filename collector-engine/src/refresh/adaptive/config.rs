@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The settings of adaptive ttls, and how they relate to the others.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an autoscaler decides by, taken from a reading, and how far two of them are apart.
 //!
 //! Differences are shares from 0 to 1, so that quantities of different kinds can be compared: of each,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a page costs once a scanner has seen its like.
 
 use std::hint::black_box;

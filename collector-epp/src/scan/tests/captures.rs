@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pages as the servers write them.
 
 use std::collections::BTreeSet;

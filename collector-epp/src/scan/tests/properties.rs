@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whatever the page, the scanner reads what the reference reads, however the page is cut.
 
 use std::sync::Arc;

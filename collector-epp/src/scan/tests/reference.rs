@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A second reader of the same formats, as plain as can be, to hold the scanner against.
 //!
 //! It sees the whole page, copies whatever it reads, and shares no code with the scanner: the fuzz

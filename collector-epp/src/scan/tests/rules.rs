@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One line a rule.
 
 use super::super::{Ended, Format, Limits, MALFORMED_KEPT, Reason, Summary, TooLarge};

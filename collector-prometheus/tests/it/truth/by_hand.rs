@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Scenes with one fault each, and the required result.
 
 use collector_core::{Answer, Field, ModelRef, ModelSample, ReplicaMetrics, Urgency};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks that a reading is true, true as of the older time that it reports, or unknown.
 
 use std::cell::OnceCell;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The expected value of each field of a row.
 
 use collector_core::{Field as F, Field, ReplicaMetrics};

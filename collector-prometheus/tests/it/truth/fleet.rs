@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A fleet whose every value is known, stored in several ways side by side; the label `w` distinguishes them.
 
 use std::collections::BTreeMap;

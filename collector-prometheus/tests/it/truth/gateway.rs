@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A gateway in front of a real Prometheus that damages its answers as the plan of a scene says.
 //!
 //! Each query at a time is sent once and its answer kept: the history does not change.

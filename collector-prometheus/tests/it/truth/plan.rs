@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The faults of one scene, drawn from its seed.
 
 use collector_core::{ModelRef, Urgency};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Queries over models of which one vanishes, is old, has no pods or was never there.
 
 use std::collections::{BTreeMap, BTreeSet};

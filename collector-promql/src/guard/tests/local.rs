@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Queries over series that the program holds itself, with and without a server.
 
 use crate::local::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Many queries that select from one metric: it is read once for all of them.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Local answers equal those of a Prometheus server that holds the same samples.
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which queries are local, and when a local query is refused.
 
 use std::time::Duration;

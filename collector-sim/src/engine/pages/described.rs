@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The page of any engine in the table of [`collector_engines`]: the series of its quantities, with numbers
 //! that make the quantities true.
 

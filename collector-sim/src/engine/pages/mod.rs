@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pages of the model servers, one file a server: their families, labels and buckets.
 
 mod described;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The common parts of the pages of Python servers.
 
 use crate::engine::counters::Counters;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! SGLang's page: the scheduler's families per data-parallel rank, the tokenizer's once per server.
 
 use crate::engine::bounds::SGLANG_STAGE;

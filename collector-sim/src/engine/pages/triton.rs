@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The page of Triton with the TensorRT-LLM backend: one family holds several quantities, distinguished by a
 //! label. It has no histograms and no name of the served model.
 

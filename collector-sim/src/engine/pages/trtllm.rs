@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The page of TensorRT-LLM's own server, `trtllm-serve`.
 
 use crate::engine::template::Layout;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! vLLM's page, in both generations of its names.
 
 use crate::engine::bounds::HTTP_DURATION;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The control endpoint: reads and changes a running fleet over HTTP.
 
 mod routes;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The routes of the control endpoint.
 
 use hyper::Method;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The truth of a whole fleet as a document.
 
 use std::collections::HashMap;

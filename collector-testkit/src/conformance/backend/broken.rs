@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a backend answers when its server is broken, completely or in part.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Judges one answer, error or probe against what the fleet says.
 
 use std::collections::{HashMap, HashSet};

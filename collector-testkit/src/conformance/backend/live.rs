@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The promises of [`LiveSource`], as a part of the suite of its backend.
 
 use std::collections::{HashMap, HashSet};

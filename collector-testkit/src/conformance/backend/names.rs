@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Names that mean something to a query language, a path, a pattern or a terminal.
 
 use collector_core::ModelRef;

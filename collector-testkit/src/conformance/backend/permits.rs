@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Permits that see what a backend does with them.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a backend spends: permits, requests, threads and tasks.
 
 use std::time::Duration;

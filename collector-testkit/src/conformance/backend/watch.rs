@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A call of a backend that is watched: it may not panic, block the thread or go on for ever.
 
 use std::any::Any;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A backend over a server in memory, right or with one fault.
 
 use std::collections::BTreeMap;

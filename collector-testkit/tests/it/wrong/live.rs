@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The live half of the backend, right or with one fault.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Deliberately wrong backends, each of which the suite must find out.
 
 mod backend;

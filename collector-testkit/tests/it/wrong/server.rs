@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A server in memory that counts its requests and can be broken.
 
 use std::collections::BTreeMap;

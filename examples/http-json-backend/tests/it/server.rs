@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A server that answers from a file, counts its requests and can be broken.
 
 use std::ops::RangeInclusive;

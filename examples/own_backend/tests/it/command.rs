@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The binary: the command line over a configuration that chooses this backend.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The backend through the conformance suite, and what is its own.
 
 mod command;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The query of a metric, as prometheus-adapter's default rules write it: the series with the metric's name, by the
 //! selector and the namespace, summed.
 

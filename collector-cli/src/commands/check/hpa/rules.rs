@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rules that an HPA must follow, so that it scales by the load of one model.
 
 use collector_core::{Check, CheckStatus};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rules for triggers on the collector's external scaler, and their present values. The scaler itself reads the metadata and
 //! measures, so that what is found is what KEDA gets.
 

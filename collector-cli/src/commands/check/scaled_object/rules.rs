@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rules that a ScaledObject must follow, so that missing metrics do not scale a running model to zero.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rules for triggers with a query.
 
 use collector_core::{Check, CheckStatus};

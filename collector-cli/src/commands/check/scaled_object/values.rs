@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The present values of a ScaledObject's queries.
 
 use collector_core::{Check, CheckStatus};

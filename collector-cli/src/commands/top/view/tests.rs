@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Screens of every size, drawn without a terminal.
 
 use std::sync::Arc;
