@@ -37,10 +37,12 @@ pub(crate) use rows::Rows;
 pub(crate) use table::{
     UNKNOWN, allocation_table, allocations_table, list_table, models_table, replicas_table,
 };
+#[cfg(all(test, feature = "sim"))]
+pub(crate) use terminal::ASCII;
 #[cfg(any(feature = "sim", feature = "tui"))]
 pub(crate) use terminal::Signs;
-#[cfg(test)]
-pub(crate) use terminal::{ASCII, UNICODE};
+#[cfg(all(test, any(feature = "sim", feature = "tui")))]
+pub(crate) use terminal::UNICODE;
 pub(crate) use terminal::{Colour, Colours, colours, painted, signs, width};
 pub(crate) use text::{print, print_on};
 pub(crate) use validation::{

@@ -4,6 +4,7 @@
 mod allocations;
 mod budget;
 mod cached;
+mod day;
 mod directory;
 mod discovery;
 mod fetches;

@@ -107,6 +107,8 @@ export class List {
     };
     addEventListener("scroll", draw, { passive: true });
     addEventListener("resize", draw);
+    // What is above the list may open and close.
+    new ResizeObserver(draw).observe(document.body);
   }
 
   search(query) {

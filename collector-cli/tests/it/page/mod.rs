@@ -283,6 +283,20 @@ fn of_a_thousand_models_only_those_seen_are_drawn() {
     assert!(bytes[2..].iter().all(|bytes| *bytes < 30_000), "{bytes:?}");
     let most = scrolled["most"].as_u64().unwrap();
     assert!((10..60).contains(&most), "{scrolled}");
+    // The panel above closes: what it covered is drawn.
+    browser.run("scrollTo(0, 0)");
+    for _ in 0..2 {
+        let is_full = browser.run(&format!(
+            "return new Promise(done => {{
+                document.querySelector('#internals-button').click();
+                (function wait(frames) {{
+                    if (frames > 0) requestAnimationFrame(() => wait(frames - 1));
+                    else done({ROWS}.at(-1).getBoundingClientRect().bottom > innerHeight);
+                }})(4);
+            }})"
+        ));
+        assert_eq!(is_full, true);
+    }
     let last = browser.run("scrollTo(0, document.body.scrollHeight)");
     assert!(last.is_null());
     browser.wait_for(&format!("{ROWS}.some(row => row.textContent.includes('model-0999'))"));
@@ -293,6 +307,7 @@ fn of_a_thousand_models_only_those_seen_are_drawn() {
     browser.keys("\u{e015}\u{e015}\u{e015}\u{e015}\u{e007}");
     browser.wait_for("!document.querySelector('#detail').hidden");
     assert_eq!(browser.text("#detail h2"), "org/model-0422");
+    browser.wait_for("document.querySelector('#detail .frame:last-child tbody tr')");
     let field = browser.text("#detail .frame:last-child tbody tr");
     assert!(field.contains("1 of 1") && field.contains("epp"), "{field}");
     browser.keys("\u{e00c}");

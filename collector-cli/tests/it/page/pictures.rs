@@ -96,17 +96,17 @@ async fn the_pictures_show_the_page_as_it_is() {
     take("list");
     browser.size(360, 600);
     take("phone");
-    browser.size(900, 480);
+    browser.size(800, 480);
     browser.run("document.querySelector('#internals-button').click()");
     browser.wait_for("document.querySelector('.groups dd')");
     take("internals");
     browser.run("document.querySelector('#internals-button').click()");
-    browser.size(1180, 740);
+    browser.size(1120, 640);
     browser.colours("dark");
-    browser.run(
-        "[...document.querySelectorAll('#models tbody tr[id]')]
-            .find(row => row.textContent.includes('Qwen3-32B')).click()",
-    );
+    let row = "[...document.querySelectorAll('#models tbody tr[id]')]
+        .find(row => row.textContent.includes('Qwen3-32B'))";
+    browser.wait_for(row);
+    browser.run(&format!("{row}.click()"));
     browser.wait_for("document.querySelector('.facts').textContent.includes('cache.ttl')");
     take("model");
 }
