@@ -231,15 +231,8 @@ async fn cached_answers(
     let (status, body) = connection.ask().await?;
     ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(body));
     let bare = Bare::start(body, folder).await?;
-    let (rounds, time) = if quick { (3, 1) } else { (6, 3) };
-    let time = Duration::from_secs(time);
-    let (mut own, mut peer) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        // In turns, so that what else the machine does is shared.
-        peer.push(http::pace(bare.address, &path, CONNECTIONS as usize, time).await?);
-        own.push(http::pace(door.address, &path, CONNECTIONS as usize, time).await?);
-    }
-    let (own, peer) = (median(own), median(peer));
+    let (own, peer) = http::beside(&bare, door.address, &path, CONNECTIONS as usize, quick).await?;
+    let time = Duration::from_secs(if quick { 1 } else { 3 });
     let p99 = http::p99(door.address, &path, (CONNECTIONS, own / 4.0), time).await?;
     for (system, pace, more) in [
         ("axum alone", peer, None),
@@ -252,11 +245,6 @@ async fn cached_answers(
     report.goal_at_least("autoscalers.cached.vs_axum", 0.6, own / peer);
     report.goal("autoscalers.cached.p99_ms", 5.0, p99 * 1e3);
     Ok(())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// The triggers that people write, on the series of engines.

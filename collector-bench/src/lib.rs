@@ -137,7 +137,7 @@ impl Suite {
             Self::Latency => latency::measure(quick, report).await,
             Self::Scrape => scrape::measure(program, quick, report).await,
             Self::Autoscalers => autoscalers::measure(program, quick, report).await,
-            Self::OwnMetrics => own_metrics::measure(program, report).await,
+            Self::OwnMetrics => own_metrics::measure(program, quick, report).await,
         }
     }
 }

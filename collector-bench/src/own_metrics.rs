@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How long the collector takes to write its own metrics, for large fleets.
+//! What the HTTP API of the collector costs for large fleets: its own metrics, and one reading.
 
 use std::fs;
 use std::path::Path;
@@ -8,15 +8,18 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use collector_testkit::{PrometheusError, PrometheusServer};
 use tokio::time::{Instant, sleep};
+use url::form_urlencoded::byte_serialize;
 
+use crate::autoscalers::http::{self, Bare, Connection};
 use crate::collector::Serving;
-use crate::refresh::feed::Feed;
+use crate::refresh::feed::{Feed, models};
 use crate::report::{Figure, Report};
 
 const SUITE: &str = "own-metrics";
 /// For the server to have seen every pod, and the collector every model.
 const PATIENCE: Duration = Duration::from_secs(180);
 const SCRAPES: usize = 11;
+const CONNECTIONS: usize = 8;
 /// For one page.
 const PAGE_MS: f64 = 150.0;
 
@@ -41,13 +44,13 @@ const CASES: [Case; 2] = [
         name: "/metrics, 10 000 models, without single replicas",
         goal: "own_metrics.10000_without_replicas_ms",
         models: 10_000,
-        pods: |_| 1,
+        pods: |_| 4,
         per_replica: false,
     },
 ];
 
 /// Measures the program behind a real Prometheus.
-pub(crate) async fn measure(program: &Path, report: &mut Report) -> Result<()> {
+pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) -> Result<()> {
     for case in &CASES {
         let feed = Feed::start_with(case.models, case.pods).await?;
         let prometheus = match PrometheusServer::start_with(&feed.configuration(5)).await {
@@ -76,7 +79,38 @@ pub(crate) async fn measure(program: &Path, report: &mut Report) -> Result<()> {
             sleep(Duration::from_millis(500)).await;
         }
         tell(case, &serving, report)?;
+        if !case.per_replica {
+            one_reading(case, &serving, folder.path(), quick, report).await?;
+        }
     }
+    Ok(())
+}
+
+/// The pace of one model's reading, beside the same answer by the web framework alone.
+async fn one_reading(
+    case: &Case,
+    serving: &Serving,
+    folder: &Path,
+    quick: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let model = models(case.models).swap_remove(case.models / 2);
+    let part = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+    let path = format!(
+        "/api/v1/replicas?namespace={}&model={}",
+        part(model.namespace.as_str()),
+        part(model.model.as_str())
+    );
+    let mut connection = Connection::open(serving.address(), &path).await?;
+    let (status, body) = connection.ask().await?;
+    ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(body));
+    let bare = Bare::start(body, folder).await?;
+    let (own, peer) = http::beside(&bare, serving.address(), &path, CONNECTIONS, quick).await?;
+    for (system, pace) in [("axum alone", peer), ("collector", own)] {
+        let figure = Figure { name: "answers", value: pace, unit: "/s" };
+        report.row(SUITE, "a reading of 10 000, 8 connections", system, &[figure]);
+    }
+    report.goal_at_least("own_metrics.reading.vs_axum", 0.7, own / peer);
     Ok(())
 }
 

@@ -19,18 +19,14 @@ use crate::readings::{AllocationDocument, ReplicasDocument};
 pub struct ListDocument<T> {
     schema_version: u32,
     items: Vec<T>,
-    /// There are more items than `limit`: the parameter `continue` of the request for the next ones.
+    /// There are more items than `limit`: the parameter `after` of the request for the next ones.
     #[serde(skip_serializing_if = "Option::is_none")]
-    r#continue: Option<String>,
+    after: Option<String>,
 }
 
 impl<T> FromIterator<T> for ListDocument<T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        Self {
-            schema_version: SCHEMA_VERSION,
-            items: items.into_iter().collect(),
-            r#continue: None,
-        }
+        Self { schema_version: SCHEMA_VERSION, items: items.into_iter().collect(), after: None }
     }
 }
 

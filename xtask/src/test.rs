@@ -32,6 +32,10 @@ pub(crate) fn all() -> Result<()> {
 fn tests(title: &str, command: &[&str]) -> Result<()> {
     let mut tests = cargo(command);
     tests.args(TESTED).env("COLLECTOR_REQUIRE_REAL_SERVERS", "1");
+    // Many tests wait for what real servers do, and for nothing of the processor.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) * 3;
+    tests.env("NEXTEST_TEST_THREADS", threads.to_string());
+    tests.env("RUST_TEST_THREADS", threads.to_string());
     if let Some(tools) = install::python_tools()? {
         tests.env("COLLECTOR_PYTHON_TOOLS", tools);
     }

@@ -26,14 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// One connection to a server.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
     received: Vec<u8>,
 }
 
 impl Connection {
-    pub(super) async fn open(address: SocketAddr, path: &str) -> Result<Self> {
+    pub(crate) async fn open(address: SocketAddr, path: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes();
@@ -41,7 +41,7 @@ impl Connection {
     }
 
     /// Sends the request, and returns the status and the body.
-    pub(super) async fn ask(&mut self) -> Result<(u16, &[u8])> {
+    pub(crate) async fn ask(&mut self) -> Result<(u16, &[u8])> {
         self.stream.write_all(&self.request).await?;
         self.received.clear();
         loop {
@@ -72,7 +72,7 @@ fn lengths(received: &[u8]) -> Result<Option<(u16, usize, usize)>> {
 }
 
 /// Answers a second, as many as the server gives to so many connections.
-pub(super) async fn pace(
+pub(crate) async fn pace(
     address: SocketAddr,
     path: &str,
     connections: usize,
@@ -99,8 +99,32 @@ pub(super) async fn pace(
     Ok(f64::from(answers) / time.as_secs_f64())
 }
 
+/// The paces of a server and of the bare one with the same path: the medians of several rounds.
+pub(crate) async fn beside(
+    bare: &Bare,
+    address: SocketAddr,
+    path: &str,
+    connections: usize,
+    quick: bool,
+) -> Result<(f64, f64)> {
+    let (rounds, time) = if quick { (3, 1) } else { (6, 3) };
+    let time = Duration::from_secs(time);
+    let (mut own, mut peer) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        // In turns, so that what else the machine does is shared.
+        peer.push(pace(bare.address, path, connections, time).await?);
+        own.push(pace(address, path, connections, time).await?);
+    }
+    Ok((median(own), median(peer)))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 /// The 99th percentile of the times to an answer, in seconds, at this pace whatever the answers take.
-pub(super) async fn p99(
+pub(crate) async fn p99(
     address: SocketAddr,
     path: &str,
     (connections, pace): (u32, f64),
@@ -134,13 +158,13 @@ pub(super) async fn p99(
 }
 
 /// A server of the web framework alone, which gives the same answer to everything.
-pub(super) struct Bare {
+pub(crate) struct Bare {
     process: Child,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Bare {
-    pub(super) async fn start(answer: &[u8], folder: &Path) -> Result<Self> {
+    pub(crate) async fn start(answer: &[u8], folder: &Path) -> Result<Self> {
         let (body, port) = (folder.join("answer"), folder.join("port"));
         fs::write(&body, answer)?;
         let process = Command::new(env::current_exe()?)

@@ -28,7 +28,7 @@ pub(super) async fn replicas(
     headers: HeaderMap,
     uri: Uri,
 ) -> Answered {
-    let known = ["model", "namespace", "accelerator", "fields", "limit", "continue"];
+    let known = ["model", "namespace", "accelerator", "fields", "limit", "after"];
     let mut query = Query::parse(&uri, &known)?;
     let fields = Fields::take(&mut query, "Replicas")?;
     let Some((model, _)) = query.one()? else {
@@ -47,7 +47,7 @@ pub(super) async fn allocation(
     headers: HeaderMap,
     uri: Uri,
 ) -> Answered {
-    let known = ["model", "namespace", "variant", "accelerator", "fields", "limit", "continue"];
+    let known = ["model", "namespace", "variant", "accelerator", "fields", "limit", "after"];
     let mut query = Query::parse(&uri, &known)?;
     let fields = Fields::take(&mut query, "Allocation")?;
     let Some((model, variant)) = query.one()? else {

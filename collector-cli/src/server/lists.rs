@@ -18,7 +18,7 @@ use super::respond::{Answered, Refusal, list};
 use crate::output::{allocation_item, replicas_item};
 
 /// The parameters of lists.
-pub(super) const PARAMETERS: [&str; 4] = ["accelerator", "continue", "limit", "namespace"];
+pub(super) const PARAMETERS: [&str; 4] = ["accelerator", "after", "limit", "namespace"];
 
 /// Items of one page at most.
 const MAX_LIMIT: u64 = 10_000;
@@ -50,7 +50,7 @@ impl Selection {
                 return Err(Refusal::bad_request(message));
             }
         };
-        let after = query.text("continue").map(|token| place_of(&token)).transpose()?;
+        let after = query.text("after").map(|token| place_of(&token)).transpose()?;
         let (namespace, accelerator) = (query.text("namespace"), query.text("accelerator"));
         Ok(Self { namespace, accelerator, limit, after })
     }
@@ -196,7 +196,6 @@ fn place_of(token: &str) -> Result<[String; 3], Refusal> {
         let parts: Vec<_> = text.split('\0').map(ToOwned::to_owned).collect();
         parts.try_into().ok()
     });
-    parts.ok_or_else(|| {
-        Refusal::bad_request("parameter \"continue\" is not what the page before gave")
-    })
+    parts
+        .ok_or_else(|| Refusal::bad_request("parameter \"after\" is not what the page before gave"))
 }

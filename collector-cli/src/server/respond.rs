@@ -54,7 +54,7 @@ pub(super) fn list(
     let start = format!("{{\"schemaVersion\":{SCHEMA_VERSION},\"items\":[");
     let end = match next {
         None => "]}".to_owned(),
-        Some(next) => format!("],\"continue\":{}}}", to_json(&next)),
+        Some(next) => format!("],\"after\":{}}}", to_json(&next)),
     };
     let mut parts = iter::once(start).chain(separated).chain(iter::once(end));
     let mut first = String::new();

@@ -282,7 +282,7 @@ async fn wrong_parameters_are_400_and_never_another_question() {
         "/api/v1/replicas?model=org/m&namespace=prod&limit=1",
         "/api/v1/replicas?limit=0",
         "/api/v1/replicas?limit=10001",
-        "/api/v1/replicas?continue=x",
+        "/api/v1/replicas?after=x",
         "/api/v1/replicas?fields=modell",
         "/api/v1/replicas?fields=replicas.podname",
         "/api/v1/allocation?variant=m-h100&namespace=prod",

@@ -16,7 +16,7 @@ fn start(server: &str, args: &[&str], more: &[(&str, &str)]) -> Terminal {
         ("COLLECTOR_PROMETHEUS__TIMEOUT", "2s"),
         ("LC_ALL", "C.UTF-8"),
     ];
-    Terminal::start(env!("CARGO_BIN_EXE_collector"), args, &[&env, more].concat(), (60, 100))
+    Terminal::start(env!("CARGO_BIN_EXE_collector"), args, &[&env, more].concat(), (120, 100))
 }
 
 #[test]

@@ -146,9 +146,9 @@ fn paths(schemas: &mut Schemas) -> Value {
             ),
             parameter(
                 "limit",
-                "Lists: at most so many items; `continue` in the answer has the rest.",
+                "Lists: at most so many items; `after` in the answer leads to the rest.",
             ),
-            parameter("continue", "Lists: what the page before gave as `continue`."),
+            parameter("after", "Lists: what the page before gave as `after`."),
         ]
     };
     let fields = || {

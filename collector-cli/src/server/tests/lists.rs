@@ -38,7 +38,7 @@ impl Fixture {
             name.as_str().unwrap().to_owned()
         };
         let names = list["items"].as_array().unwrap().iter().map(name).collect();
-        (names, list["continue"].as_str().map(ToOwned::to_owned))
+        (names, list["after"].as_str().map(ToOwned::to_owned))
     }
 }
 
@@ -143,10 +143,9 @@ async fn pages_have_each_item_once_while_others_come_and_go() {
     let early = ModelRef::new("org/aa", "dev");
     fixture.backend.serve_pods(&early, &["o-0"]);
     fixture.collector.collect_replica_metrics(&early).await.unwrap();
-    let (second, token) =
-        fixture.names(&format!("{ALL}?limit=1&continue={}", token.unwrap())).await;
+    let (second, token) = fixture.names(&format!("{ALL}?limit=1&after={}", token.unwrap())).await;
     assert_eq!(second, ["org/m"]);
-    let (last, token) = fixture.names(&format!("{ALL}?limit=1&continue={}", token.unwrap())).await;
+    let (last, token) = fixture.names(&format!("{ALL}?limit=1&after={}", token.unwrap())).await;
     assert_eq!((last, token), (vec!["org/z".to_owned()], None));
 }
 
