@@ -19,6 +19,9 @@ struct Document<'a> {
     error: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Cow<'a, str>>,
+    /// Said by VictoriaMetrics, which has no warnings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_partial: bool,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     infos: Vec<Cow<'a, str>>,
 }
@@ -112,7 +115,7 @@ fn read<'b, T: Deserialize<'b>, S>(
 
 /// Returns whether the server warns of its answer: samples may be missing.
 pub(crate) fn has_warnings(body: &[u8]) -> bool {
-    document(body).is_ok_and(|document| !document.warnings.is_empty())
+    document(body).is_ok_and(|document| document.is_partial || !document.warnings.is_empty())
 }
 
 /// Returns an answer with these warnings added.
@@ -159,6 +162,7 @@ fn of_result(result_type: &str, result: &RawValue) -> Result<Vec<u8>, String> {
         data: Some(Data { result_type: Cow::Borrowed(result_type), result }),
         error: None,
         warnings: Vec::new(),
+        is_partial: false,
         infos: Vec::new(),
     };
     serde_json::to_vec(&document).map_err(|error| error.to_string())

@@ -20,6 +20,8 @@ const MAX_ENTRIES: usize = 8_000_000;
 /// The most models, and sources. A hostile file could name more.
 const MAX_MODELS: usize = 100_000;
 const MAX_SOURCES: usize = 100;
+/// The longest name, as in requests to the HTTP API.
+const MAX_NAME_BYTES: usize = 4096;
 
 /// Blocks that are kept unpacked.
 const KEPT_BLOCKS: usize = 4;
@@ -370,6 +372,12 @@ impl Source {
     fn model(&mut self, model: ModelRef) -> Result<u32, String> {
         if self.models.len() >= MAX_MODELS {
             return Err(format!("it has more than {MAX_MODELS} models"));
+        }
+        if [model.namespace.as_str(), model.model.as_str()]
+            .iter()
+            .any(|it| it.len() > MAX_NAME_BYTES)
+        {
+            return Err(format!("it has a name of more than {MAX_NAME_BYTES} bytes"));
         }
         self.of_model.insert(model.clone(), Vec::new());
         self.models.push(model);

@@ -95,8 +95,11 @@ impl Writer {
         }
         file.seek(SeekFrom::Start(end.offset)).map_err(failed)?;
         let (offset, checksum) = (end.offset, end.checksum);
-        let mut writer = Self { path, file, offset, checksum, max_bytes, continues: false };
+        // The entries were there before, whatever the limit is now.
+        let mut writer =
+            Self { path, file, offset, checksum, max_bytes: u64::MAX, continues: false };
         writer.write(&end.rest)?;
+        writer.max_bytes = max_bytes;
         writer.continues = writer.offset > HEADER_BYTES as u64;
         Ok((writer, tail))
     }

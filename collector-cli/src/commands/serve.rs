@@ -10,6 +10,7 @@ mod systemd;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
     let mut watchdog = interval(systemd.watchdog().unwrap_or(UPKEEP_INTERVAL));
     watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-    let signal = loop {
+    let signal = 'serving: loop {
         let cause = tokio::select! {
             biased;
             signal = signals.received() => break signal,
@@ -116,7 +117,16 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
         };
         file.is_read();
         systemd.reloading();
-        daemon.reload(cause).await;
+        let mut reading = pin!(daemon.read());
+        let read = loop {
+            tokio::select! {
+                biased;
+                signal = signals.received() => break 'serving signal,
+                _ = watchdog.tick() => systemd.alive(),
+                read = &mut reading => break read,
+            }
+        };
+        daemon.reload(cause, read).await;
         systemd.ready();
     };
     systemd.stopping();

@@ -61,6 +61,13 @@ impl Access {
         }
     }
 
+    /// Whether a caller may read what runs here: with the read or the admin token, or if there is no read token.
+    pub(super) fn may_read(&self, headers: &HeaderMap) -> bool {
+        let Some(read_token) = &self.read_token else { return true };
+        let tokens = [Some(read_token), self.admin_token.as_ref()];
+        tokens.into_iter().flatten().any(|token| has_token(headers, &token.get()))
+    }
+
     /// Why a request is not served at all; `None` if it is.
     pub(super) fn refusal(&self, request: &Request) -> Option<Response> {
         let local = request.extensions().get::<Local>().map(|Local(address)| address);
@@ -76,13 +83,9 @@ impl Access {
             let refusal = Refusal::new(StatusCode::FORBIDDEN, document.with_hint(hint));
             return Some(refusal.into_response());
         }
-        let read_token = self.read_token.as_ref()?;
         let headers = request.headers();
         let path = request.uri().path();
-        if PROBES.contains(&path) || page::is_file(path) || has_token(headers, &read_token.get()) {
-            return None;
-        }
-        if self.admin_token.as_ref().is_some_and(|token| has_token(headers, &token.get())) {
+        if PROBES.contains(&path) || page::is_file(path) || self.may_read(headers) {
             return None;
         }
         let document = ErrorDocument::new("Unauthorized", "this needs a token");

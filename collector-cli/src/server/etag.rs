@@ -20,9 +20,13 @@ impl Tag {
         Some(Self(format!("\"{generation}-{}\"", reading.freshness().as_str())))
     }
 
-    /// The tag of all these together.
-    pub(super) fn of_all<'a>(parts: impl Iterator<Item = ([&'a str; 3], State)>) -> Self {
+    /// The tag of all these together; `has_more`: others follow on the next page.
+    pub(super) fn of_all<'a>(
+        parts: impl Iterator<Item = ([&'a str; 3], State)>,
+        has_more: bool,
+    ) -> Self {
         let mut hasher = DefaultHasher::new();
+        has_more.hash(&mut hasher);
         parts.for_each(|part| part.hash(&mut hasher));
         Self(format!("\"{:016x}\"", hasher.finish()))
     }

@@ -110,6 +110,8 @@ struct Listener {
     events: Arc<Events>,
     /// The number of the last event that was sent.
     cursor: u64,
+    /// The number of the last change when the client last started anew. It knows nothing that was removed before.
+    started_at: u64,
     /// Why the client starts anew, which it is to be told.
     reset: Option<ResetReason>,
     last: watch::Receiver<u64>,
@@ -137,7 +139,7 @@ impl Listener {
             Some(_) => None,
         };
         let cursor = from.unwrap_or_default();
-        Some(Self { events, cursor, reset, last })
+        Some(Self { events, cursor, started_at: 0, reset, last })
     }
 
     /// The next bytes to send; `None` once the server stops. Sent bytes are not kept: if the future is dropped, the next
@@ -153,17 +155,18 @@ impl Listener {
 
     async fn part(&mut self) -> Bytes {
         loop {
-            if self.reset.is_none() && self.events.has_forgotten(self.cursor) {
+            let complete_to = self.cursor.max(self.started_at);
+            if self.reset.is_none() && self.events.has_forgotten(complete_to) {
                 self.reset = Some(ResetReason::TooFarBack);
             }
             if let Some(reason) = self.reset.take() {
                 let models;
-                (models, self.cursor) = self.events.begin();
+                (models, self.cursor, self.started_at) = self.events.begin();
                 let data = ResetEvent { schema_version: SCHEMA_VERSION, reason, models };
                 return event("reset", None, &data).into();
             }
             self.last.mark_unchanged();
-            if let Some((part, until)) = self.events.part_after(self.cursor) {
+            if let Some((part, until)) = self.events.part_after(self.cursor, complete_to) {
                 self.cursor = until;
                 return part;
             }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use collector_core::{CollectError, Freshness, TrackedModel};
 use serde::Serialize;
@@ -51,6 +51,14 @@ pub(crate) struct ReadinessDocument {
     stale: Vec<StaleDocument>,
 }
 
+/// What callers get that may not read what runs here.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadyDocument {
+    schema_version: u32,
+    ready: bool,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -70,10 +78,14 @@ pub(super) async fn alive() -> Response {
 }
 
 /// Returns whether readings can be read, and the state of the backends.
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn ready(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let state = app.collector.state();
     let ready = app.is_ready(&state);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if !app.access.may_read(&headers) {
+        // What a probe needs. The rest names models and addresses.
+        return json(status, &ReadyDocument { schema_version: SCHEMA_VERSION, ready });
+    }
     let tracked = app.collector.tracked();
     let outdated = || tracked.iter().filter_map(outdated);
     let document = ReadinessDocument {

@@ -15,7 +15,7 @@ use super::etag::{self, State, Tag};
 use super::fields::Fields;
 use super::query::Query;
 use super::respond::{Answered, Refusal, list};
-use crate::output::{allocation_item, replicas_item};
+use crate::output::{allocation_item, replicas_item, to_json};
 
 /// The parameters of lists.
 pub(super) const PARAMETERS: [&str; 4] = ["accelerator", "after", "limit", "namespace"];
@@ -83,7 +83,7 @@ impl Selection {
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
         let next = items.last().filter(|_| has_more).map(|last| token_of(last.place()));
-        let tag = Tag::of_all(items.iter().map(|item| (item.place(), item.state())));
+        let tag = Tag::of_all(items.iter().map(|item| (item.place(), item.state())), has_more);
         etag::unless_known(Some(tag), headers, || {
             let parts = items.into_iter().map(move |item| item.json(fields.as_ref(), wall));
             list(parts, next, headers)
@@ -186,16 +186,12 @@ impl Item {
 
 /// What a client gives back to get the page after this item.
 fn token_of(place: [&str; 3]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(place.join("\0"))
+    BASE64_URL_SAFE_NO_PAD.encode(to_json(&place))
 }
 
 fn place_of(token: &str) -> Result<[String; 3], Refusal> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok();
-    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    let parts: Option<[String; 3]> = text.and_then(|text| {
-        let parts: Vec<_> = text.split('\0').map(ToOwned::to_owned).collect();
-        parts.try_into().ok()
-    });
+    let parts = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     parts
         .ok_or_else(|| Refusal::bad_request("parameter \"after\" is not what the page before gave"))
 }

@@ -37,6 +37,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that are read at once: each may hold a large body, and wait for as many readings as there may be.
 static PLACES: Semaphore = Semaphore::const_new(16);
 
+/// KiB of bodies that are received at once. One without a length counts as the greatest.
+static BODIES: Semaphore = Semaphore::const_new(32 * 1024);
+
 /// How long a request waits for a place.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -91,10 +94,7 @@ pub(super) async fn read(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 async fn answers(app: &App, headers: &HeaderMap, wanted: Vec<Wanted>) -> Answered {
-    let Ok(place) = timeout(PLACE_TIMEOUT, PLACES.acquire()).await else {
-        let document = ErrorDocument::new("TooManyReads", "too many of these requests are running");
-        return Err(Refusal::later(StatusCode::TOO_MANY_REQUESTS, document));
-    };
+    let Ok(place) = timeout(PLACE_TIMEOUT, PLACES.acquire()).await else { return Err(too_many()) };
     let answers = tokio::select! {
         biased;
         answers = join_all(wanted.into_iter().map(|wanted| wanted.answer(app))) => answers,
@@ -104,6 +104,11 @@ async fn answers(app: &App, headers: &HeaderMap, wanted: Vec<Wanted>) -> Answere
     let wall = app.clock.wall();
     let parts = answers.into_iter().map(move |answer| answer.json(wall));
     Ok(list(parts, None, headers))
+}
+
+fn too_many() -> Refusal {
+    let document = ErrorDocument::new("TooManyReads", "too many of these requests are running");
+    Refusal::later(StatusCode::TOO_MANY_REQUESTS, document)
 }
 
 /// The body of a request.
@@ -120,6 +125,10 @@ async fn wanted(headers: &HeaderMap, body: Body) -> Result<Vec<Wanted>, Refusal>
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return refuse(status, "UnsupportedMediaType", message.to_owned());
     }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    let kibibytes = length.unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES).div_ceil(1024).max(1);
+    let room = BODIES.acquire_many(u32::try_from(kibibytes).unwrap_or(u32::MAX));
+    let Ok(_room) = timeout(PLACE_TIMEOUT, room).await else { return Err(too_many()) };
     let read = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
     let body = match read {
         Ok(Ok(body)) => body.to_bytes(),

@@ -14,6 +14,9 @@ pub(crate) async fn with_one_model(age: Duration) -> MockServer {
     of_fleet(Fleet::of_age(age.as_secs_f64())).await
 }
 
+/// What is asked at the start.
+const TIME: &str = "vector(time())";
+
 /// A Prometheus that scrapes nothing.
 pub(crate) async fn empty() -> MockServer {
     of_fleet(Fleet::of_pods(&[])).await
@@ -39,6 +42,23 @@ pub(crate) async fn answering(
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(answer).mount(&server).await;
     server
+}
+
+/// A Prometheus that says what time it is, and answers nothing else.
+pub(crate) async fn hanging() -> MockServer {
+    let fleet = Fleet::of_pods(&[]);
+    answering(move |request| match parameter(request, "query") {
+        Some(query) if query == TIME => ResponseTemplate::new(200)
+            .set_body_raw(fleet.document(&query, wall()), "application/json"),
+        _ => ResponseTemplate::new(200).set_delay(Duration::from_secs(600)),
+    })
+    .await
+}
+
+/// Whether a server was asked for something else than its time.
+pub(crate) async fn is_asked(server: &MockServer) -> bool {
+    let requests = server.received_requests().await.unwrap();
+    requests.iter().any(|request| parameter(request, "query").is_none_or(|query| query != TIME))
 }
 
 fn parameter(request: &Request, name: &str) -> Option<String> {

@@ -231,9 +231,11 @@ fn log_level_doors_and_tokens_change_and_what_cannot_is_said() {
     assert_eq!(with_token("/metrics").status, 200);
     assert!(daemon.log().contains("take effect only after a restart"), "{}", daemon.log());
     assert_eq!(
-        daemon.get("/readyz").json()["configuration"]["restartFor"],
+        with_token("/readyz").json()["configuration"]["restartFor"],
         serde_json::json!(["server.listen"])
     );
+    let probed = daemon.get("/readyz");
+    assert_eq!((probed.status, probed.json().as_object().unwrap().len()), (200, 2));
     let read = format!("/api/v1/replicas?model={MODEL}&namespace={NAMESPACE}");
     assert_eq!(with_token(&read).status, 200);
     daemon.logs("DEBUG", 1);

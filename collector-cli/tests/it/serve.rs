@@ -4,9 +4,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use wiremock::ResponseTemplate;
-
-use crate::fake_prometheus::{MODEL, NAMESPACE, answering, with_one_model};
+use crate::fake_prometheus::{MODEL, NAMESPACE, hanging, is_asked, with_one_model};
 use crate::process::{Served, collector_of, run};
 
 fn reading() -> String {
@@ -69,8 +67,7 @@ async fn a_dead_backend_leaves_the_process_alive_and_ready() {
 
 #[tokio::test]
 async fn a_read_in_flight_is_answered_though_the_backend_hangs() {
-    let prometheus =
-        answering(|_| ResponseTemplate::new(200).set_delay(Duration::from_secs(600))).await;
+    let prometheus = hanging().await;
     let mut command = collector_of(&prometheus.uri());
     command.env("COLLECTOR_PROMETHEUS__TIMEOUT", "20s");
     // What arrives at the backend is the read.
@@ -85,7 +82,7 @@ async fn a_read_in_flight_is_answered_though_the_backend_hangs() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     });
-    while prometheus.received_requests().await.unwrap().is_empty() {
+    while !is_asked(&prometheus).await {
         tokio::task::yield_now().await;
     }
     let (exit, log) = served.stop("-TERM");

@@ -52,7 +52,7 @@ fn model(number: u64) -> ModelRef {
 
 #[async_trait]
 impl Backend for Churning {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "churning"
     }
 
@@ -110,9 +110,11 @@ async fn memory_models_and_tasks_stay_as_many_as_the_fleet_for_a_day() {
     collector.start_background_worker().await.unwrap();
 
     let mut hours = Vec::new();
+    // Shortly before the next hour begins.
+    let mut wait = Duration::from_secs(3599);
     for hour in 1..=24 {
-        // Before the next hour begins.
-        sleep(HOUR - Duration::from_secs(1) * u32::from(hour == 1)).await;
+        sleep(wait).await;
+        wait = HOUR;
         let now = clock.now();
         let live = backend.numbers(now);
         let newest = collector.collect_replica_metrics(&model(live.end - 1)).await;

@@ -16,8 +16,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collector_core::Tick;
+use futures_util::future::join_all;
 use promql_parser::util::escape_string;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::evaluate::{Purpose, request};
 use super::local::written;
@@ -43,6 +45,8 @@ const QUERIES_MAX: usize = 2_000;
 const COUNTED_MAX: usize = 256;
 /// How long a metric is not read after a failure, and how long its number of series is remembered.
 const PAUSE: Duration = Duration::from_secs(300);
+/// Which part of the time for an answer a query waits for a whole metric.
+const WAIT_PART: u32 = 4;
 /// Which part of the greatest age that queries accept may pass until the times of samples are asked for again.
 const TIMED_EVERY: u32 = 4;
 
@@ -53,6 +57,8 @@ pub(super) struct Metrics {
     demand: HashMap<String, HashMap<u64, Tick>>,
     /// Metrics that are not read, and since when.
     paused: HashMap<String, Tick>,
+    /// When metrics could last not be read together: each is read alone for a while, so that the cause is found.
+    apart_since: Option<Tick>,
     /// How many series a metric had when it was last read.
     sizes: HashMap<String, (usize, Tick)>,
     last: Option<Arc<Instant>>,
@@ -112,6 +118,9 @@ impl Shared {
         }
         let value = evaluate(&query.expression, &selection).ok()?;
         let (body, content) = written(&value, series.instant.at).ok()?;
+        if body.len() > self.settings.max_answer_bytes {
+            return None;
+        }
         let matched = query.selectors.iter().map(|selector| {
             let matched = selection.matched(selector.text(), self.selects_models(selector))?;
             Some((selector.text().to_owned(), matched))
@@ -143,23 +152,33 @@ impl Shared {
                 // A sender that was dropped without an answer belongs to a task that panicked.
                 Some(in_flight) if in_flight.has_changed().is_ok() => in_flight.clone(),
                 _ => {
-                    let in_flight = self.read(shared.wanted(metrics, now), now);
+                    let in_flight = self.read(shared.wanted(metrics, now), metrics.clone(), now);
                     shared.in_flight = Some(in_flight.clone());
                     in_flight
                 }
             }
         };
-        let read = in_flight.wait_for(Option::is_some).await.ok()?.clone().flatten();
-        read.filter(|instant| instant.has(metrics))
+        // Who waits longer asks the server, and has the rest of the time for that.
+        let within = self.settings.answer_within / WAIT_PART;
+        let read = timeout(within, in_flight.wait_for(Option::is_some)).await.ok()?;
+        read.ok()?.clone().flatten().filter(|instant| instant.has(metrics))
     }
 
     /// Starts to read metrics in a task, so that cancelling a caller is safe.
-    fn read(self: &Arc<Self>, metrics: Vec<String>, now: Tick) -> InFlight {
+    fn read(
+        self: &Arc<Self>,
+        metrics: Vec<String>,
+        needed: BTreeSet<String>,
+        now: Tick,
+    ) -> InFlight {
         let (sender, in_flight) = watch::channel(None);
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let read = shared.read_at(&metrics, now).await.map(Arc::new);
-            lock(&shared.whole).store(&metrics, read.clone(), shared.clock.now());
+            let ended_at = shared.clock.now();
+            // Queries that the server answers in time must not wait for this.
+            let read = read.filter(|_| now.age(ended_at) < shared.settings.answer_within);
+            lock(&shared.whole).store(&metrics, &needed, read.clone(), ended_at);
             sender.send_replace(Some(read));
         });
         in_flight
@@ -178,12 +197,13 @@ impl Shared {
             },
             None => read,
         };
-        let mut times = HashMap::new();
-        for metric in metrics {
-            let body = self.whole_answer(&times_of(metric), Some(read.at)).await?;
-            times.insert(metric.clone(), body);
-        }
-        read.timed(&times, now).ok()
+        let at = Some(read.at);
+        let times = metrics.iter().map(async |metric| {
+            let body = self.whole_answer(&times_of(metric), at).await?;
+            Some((metric.clone(), body))
+        });
+        let times: Option<HashMap<_, _>> = join_all(times).await.into_iter().collect();
+        read.timed(&times?, now).ok()
     }
 
     async fn whole_answer(&self, query: &str, at: Option<f64>) -> Option<Bytes> {
@@ -240,7 +260,9 @@ impl Metrics {
     /// Returns the metrics to read: these, and others that are in demand.
     fn wanted(&mut self, metrics: &BTreeSet<String>, now: Tick) -> Vec<String> {
         self.forget(now);
-        let others = self.demand.iter().filter(|(metric, _)| self.is_in_demand(metric));
+        let are_apart = self.apart_since.is_some_and(|since| since.age(now) < PAUSE);
+        let others =
+            self.demand.iter().filter(|(metric, _)| !are_apart && self.is_in_demand(metric));
         let mut others: Vec<(usize, &String)> = others
             .filter(|(metric, _)| !metrics.contains(*metric))
             .map(|(metric, queries)| (queries.len(), metric))
@@ -260,17 +282,27 @@ impl Metrics {
         self.sizes.retain(|_, (_, read_at)| read_at.age(now) < PAUSE);
     }
 
-    /// Stores what was read, and pauses metrics that failed.
-    fn store(&mut self, metrics: &[String], read: Option<Arc<Instant>>, now: Tick) {
-        for metric in metrics {
-            if let Some(read) = &read {
-                let series = read.series.get(metric).map_or(0, Vec::len);
-                self.sizes.insert(metric.clone(), (series, now));
+    /// Stores what was read. After a failure, metrics are read apart; those that were needed are paused if that is all that
+    /// was read.
+    fn store(
+        &mut self,
+        metrics: &[String],
+        needed: &BTreeSet<String>,
+        read: Option<Arc<Instant>>,
+        now: Tick,
+    ) {
+        let Some(read) = read else {
+            if metrics.len() > needed.len() {
+                self.apart_since = Some(now);
             } else {
-                self.paused.insert(metric.clone(), now);
+                self.paused.extend(needed.iter().map(|metric| (metric.clone(), now)));
             }
+            return;
+        };
+        for (metric, series) in &read.series {
+            self.sizes.insert(metric.clone(), (series.len(), now));
         }
-        self.last = read;
+        self.last = Some(read);
     }
 }
 

@@ -19,13 +19,17 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// A tracked model with its one variant.
+    /// A tracked model with its one variant. The rates of one of several variants are not those of the model.
     pub(super) fn of(tracked: TrackedModel) -> Self {
-        let first = tracked.allocations.into_iter().next();
+        let pods = tracked.replicas.as_ref().map_or(0, |reading| reading.value().replicas.len());
+        let is_whole =
+            |reading: &Reading<Allocation>| reading.value().num_replicas as usize == pods;
+        let mut variants = tracked.allocations.into_iter();
+        let only = variants.next().filter(|_| variants.next().is_none());
         Self {
             model: tracked.model,
             replicas: tracked.replicas,
-            allocation: first.and_then(|(_, allocation)| allocation.ok()),
+            allocation: only.and_then(|(_, allocation)| allocation.ok()).filter(is_whole),
         }
     }
 

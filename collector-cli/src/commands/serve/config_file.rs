@@ -53,9 +53,9 @@ impl ConfigFile {
         }
     }
 
-    /// The file is about to be read.
+    /// The file is about to be read. If it has changed since the last look, it is read once more.
     pub(super) fn is_read(&mut self) {
-        self.read = self.file.as_ref().and_then(NamedFile::stamp);
+        self.read = self.seen;
     }
 }
 

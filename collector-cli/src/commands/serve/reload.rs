@@ -4,10 +4,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_config::{Loaded, Loader};
+use collector_core::Tick;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::running::{Fixed, Running};
 #[cfg(feature = "keda")]
@@ -26,6 +29,9 @@ const AT_START: [&str; 5] = [
     "server.tls_key_path",
 ];
 
+/// For reading the configuration and the files that it names.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+
 /// Why the configuration is read again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -33,6 +39,12 @@ pub(super) enum Cause {
     Signal,
     /// Its file has changed.
     File,
+}
+
+/// A configuration that was read again.
+pub(super) struct Read {
+    settings: Result<Settings, Failure>,
+    began: Tick,
 }
 
 /// What runs, and what is needed to replace it.
@@ -92,9 +104,25 @@ impl Daemon {
         self.scaler.ended().await;
     }
 
-    /// Reads the configuration again and applies it, or says why not.
-    pub(super) async fn reload(&mut self, cause: Cause) {
-        match self.try_reload(cause).await {
+    /// Reads the configuration again. A file system may hang meanwhile, so drop it if something else matters more.
+    pub(super) fn read(&self) -> impl Future<Output = Read> + use<> {
+        let (layers, clock) = (self.layers.clone(), Arc::clone(&self.running.settings.clock));
+        async move {
+            let began = clock.now();
+            let reading = spawn_blocking(|| Settings::again(layers, clock));
+            let settings = if let Ok(read) = timeout(READ_WITHIN, reading).await {
+                read.unwrap_or_else(|_| Err(Failure::other("reading it panicked")))
+            } else {
+                let seconds = READ_WITHIN.as_secs();
+                Err(Failure::other(format!("it could not be read within {seconds} s")))
+            };
+            Read { settings, began }
+        }
+    }
+
+    /// Applies a configuration, or says why not.
+    pub(super) async fn reload(&mut self, cause: Cause, read: Read) {
+        match self.try_reload(cause, read).await {
             Ok(restart_for) => self.fixed.reloads.succeeded(&restart_for),
             Err(failure) => {
                 let error = failure.problems().join("; ");
@@ -108,12 +136,10 @@ impl Daemon {
     }
 
     /// Returns the keys that take effect only after a restart.
-    async fn try_reload(&mut self, cause: Cause) -> Result<Vec<&'static str>, Failure> {
-        let layers = self.layers.clone();
+    async fn try_reload(&mut self, cause: Cause, read: Read) -> Result<Vec<&'static str>, Failure> {
         let clock = Arc::clone(&self.running.settings.clock);
-        let (began, of_settings) = (clock.now(), Arc::clone(&clock));
-        let reading = spawn_blocking(|| Settings::again(layers, of_settings)).await;
-        let settings = reading.map_err(|_panic| Failure::other("reading it panicked"))??;
+        let Read { settings, began } = read;
+        let settings = settings?;
         let speeds = [&self.running.settings, &settings].map(|it| it.loaded.config.speed());
         if speeds[0] != speeds[1] {
             // All ages count on the clock of the start.

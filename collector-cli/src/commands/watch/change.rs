@@ -155,8 +155,9 @@ pub(super) fn without_ages(document: &mut Value) {
     match document {
         Value::Object(fields) => {
             fields.retain(|name, _| {
-                !["ageSeconds", "collectedAt", "source", "message", "hints"]
-                    .contains(&name.as_str())
+                let times = ["ageSeconds", "collectedAt", "generation", "sampledAt"];
+                let names = times.into_iter().chain(["source", "message", "hints"]);
+                names.into_iter().all(|changing| name != changing)
             });
             fields.values_mut().for_each(without_ages);
         }
@@ -268,7 +269,8 @@ mod tests {
 
     #[test]
     fn ages_are_no_change_of_a_document() {
-        let mut a = json!({"ageSeconds": 1.0, "replicas": [{"queueLength": 0, "ageSeconds": 2.0}]});
+        let mut a = json!({"ageSeconds": 1.0, "generation": 7, "sampledAt": "2026-11-30T00:00:00Z",
+            "replicas": [{"queueLength": 0, "ageSeconds": 2.0}]});
         without_ages(&mut a);
         assert_eq!(a, json!({"replicas": [{"queueLength": 0}]}));
     }

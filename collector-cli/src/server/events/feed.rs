@@ -262,27 +262,27 @@ impl Events {
         cursor > log.began && cursor < log.forgotten
     }
 
-    /// How many models a listener that starts gets, and where it starts.
-    pub(super) fn begin(&self) -> (usize, u64) {
+    /// How many models a listener that starts gets, where it starts, and the number of the last change.
+    pub(super) fn begin(&self) -> (usize, u64, u64) {
         let log = self.log();
+        let last = *self.last.borrow();
         // Where there is nothing to get, it waits for what comes next, like all others.
-        let start = if log.models.is_empty() { *self.last.borrow() } else { 0 };
-        (log.models.len(), start)
+        let start = if log.models.is_empty() { last } else { 0 };
+        (log.models.len(), start, last)
     }
 
-    /// The bytes of the next changes after a number, and the number of the last of them; `None` if there is none.
-    pub(super) fn part_after(&self, cursor: u64) -> Option<(Bytes, u64)> {
+    /// The bytes of the next changes after a number, and the number of the last of them; `None` if there is none. Models that
+    /// were removed before `complete_to` are not known to the listener.
+    pub(super) fn part_after(&self, cursor: u64, complete_to: u64) -> Option<(Bytes, u64)> {
         let source = self.source.borrow().clone()?;
         let next: Vec<(u64, ModelRef)> = {
             let log = self.log();
             if let Some(batch) = log.shared_after(cursor, self.clock.now()) {
                 return Some((batch.bytes.clone(), batch.until));
             }
-            // Who starts knows none of the models that were removed.
-            let removed =
-                (cursor > 0).then(|| log.removed.range(cursor + 1..).take(MODELS_IN_PART));
+            let removed = log.removed.range(complete_to + 1..).take(MODELS_IN_PART);
             let changed = log.order.range(cursor + 1..).take(MODELS_IN_PART);
-            let mut next: Vec<_> = changed.chain(removed.into_iter().flatten()).collect();
+            let mut next: Vec<_> = changed.chain(removed).collect();
             next.sort_unstable_by_key(|(number, _)| **number);
             let next = next.into_iter().take(MODELS_IN_PART);
             next.map(|(number, model)| (*number, model.clone())).collect()

@@ -150,6 +150,34 @@ async fn pages_have_each_item_once_while_others_come_and_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_that_is_no_longer_the_last_one_is_another_answer() {
+    let fixture = tracking(&[]).await;
+    let uri = format!("{ALL}?limit=1");
+    let last = tag_of(&fixture.get(&uri).await);
+    let later = ModelRef::new("org/z", "prod");
+    fixture.backend.serve_pods(&later, &["o-0"]);
+    fixture.collector.collect_replica_metrics(&later).await.unwrap();
+    let answer = fixture.ask_with("GET", &uri, "if-none-match", &last).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.json()["after"].is_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_go_on_after_long_and_odd_names() {
+    let odd = [format!("a{}", "x".repeat(3500)), "b\0c".to_owned(), "d\n\"é".to_owned()];
+    let models: Vec<_> = odd.iter().map(|name| ModelRef::new(name.as_str(), "a")).collect();
+    let fixture = tracking(&models).await;
+    let (mut names, mut next) = fixture.names(&format!("{ALL}?limit=1")).await;
+    while let Some(token) = next {
+        let page = fixture.names(&format!("{ALL}?limit=1&after={token}")).await;
+        names.extend(page.0);
+        next = page.1;
+    }
+    assert_eq!(names.len(), 4);
+    assert_eq!(names[..3], odd);
+}
+
+#[tokio::test(start_paused = true)]
 async fn fields_are_those_that_are_wanted_and_those_that_say_what_they_are_worth() {
     let fixture = tracking(&[]).await;
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();

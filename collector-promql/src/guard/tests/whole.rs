@@ -24,6 +24,8 @@ struct Fleet {
     rejects_wholes: AtomicBool,
     warns: AtomicBool,
     hangs: AtomicBool,
+    /// A whole metric takes two seconds.
+    is_slow: AtomicBool,
 }
 
 impl Fleet {
@@ -74,7 +76,10 @@ impl Upstream for Fleet {
         }
         if query.starts_with("{__name__=~") {
             self.wholes.fetch_add(1, Ordering::SeqCst);
-            let rejects = self.rejects_wholes.load(Ordering::SeqCst);
+            if self.is_slow.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            let rejects = query.contains("odd") || self.rejects_wholes.load(Ordering::SeqCst);
             if self.warns.load(Ordering::SeqCst) {
                 let body = answer::with_warnings(&self.whole().body, &["partial".to_owned()]);
                 return Ok(Passed::new(200, None, body.unwrap()));
@@ -293,6 +298,43 @@ async fn callers_get_their_answers_in_time_while_the_server_hangs() {
     check_value(&reply, "14");
     assert!(reply.age >= Some(Duration::from_secs(5)) && text(&reply).contains("from memory"));
     assert!(started_at.elapsed() <= Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn queries_do_not_wait_for_a_slow_read_of_the_whole_metric() {
+    let fleet = Arc::new(Fleet::default());
+    fleet.is_slow.store(true, Ordering::SeqCst);
+    let guard = guard(&fleet);
+    let started_at = tokio::time::Instant::now();
+    let replies =
+        futures_util::future::join_all((0..MODELS).map(|it| ask(&guard, queue_of(it)))).await;
+    check_all(&replies);
+    assert!(started_at.elapsed() < Duration::from_secs(1), "the server answers these at once");
+    let (wholes, queries, _) = fleet.asked();
+    assert_eq!((wholes, queries), (1, 30));
+    pass(5).await;
+    check_all(&ask_all(&guard).await);
+    assert_eq!(fleet.asked().0, 0, "it is not read again for a while");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_metrics_that_cannot_be_read_together_only_the_cause_is_left_out() {
+    let fleet = Arc::new(Fleet::default());
+    let guard = guard(&fleet);
+    let odd = |model| queue_of(model).replace("num_requests_waiting", "odd");
+    let ask_both = async || {
+        for model in 0..MODELS {
+            check_value(&ask(&guard, queue_of(model)).await, &(2 * model).to_string());
+            ask(&guard, odd(model)).await;
+        }
+    };
+    for _ in 0..4 {
+        ask_both().await;
+        pass(5).await;
+    }
+    fleet.asked();
+    ask_both().await;
+    assert_eq!(fleet.asked(), (1, 30, 30), "the other one is read");
 }
 
 #[tokio::test(start_paused = true)]
