@@ -175,8 +175,13 @@ impl CachingCollector {
 
     /// The same for the models that `is_wanted` selects.
     pub fn tracked_where(&self, is_wanted: impl Fn(&ModelRef) -> bool) -> Vec<TrackedModel> {
-        let tracked = self.engine.models.tracked().into_iter();
+        let tracked = self.tracked_names().into_iter();
         tracked.filter(is_wanted).filter_map(|model| self.tracked_model(&model)).collect()
+    }
+
+    /// The models that are tracked, in order, without their readings.
+    pub fn tracked_names(&self) -> Vec<ModelRef> {
+        self.engine.models.tracked()
     }
 
     /// The same of one model; `None` when it is not tracked.

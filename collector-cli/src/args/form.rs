@@ -63,7 +63,8 @@ impl TypedValueParser for FormParser {
                 is_whole.then(|| (title.to_owned(), field.to_owned()))
             };
             let columns = columns.split(',').map(column).collect::<Option<Vec<_>>>();
-            let columns = columns.ok_or_else(|| refused("a column is no title and field"))?;
+            let columns = columns
+                .ok_or_else(|| refused("each column is TITLE:FIELD, separated by commas"))?;
             return Ok(Form { format: Format::CustomColumns, columns });
         }
         let format = EnumValueParser::<Format>::new().parse_ref(command, arg, value)?;

@@ -84,7 +84,7 @@ async fn record(settings: &Settings, args: &RecordArgs) -> Result<Exit, Failure>
             () = reads => unreachable!("it reads for ever"),
         }
     };
-    // Whatever it still waits for is no part of the recording.
+    // Answers that arrive from now on are not recorded.
     let _ = timeout(STOP_LIMIT, collector.stop_background_worker()).await;
     written?;
     Ok(Exit::Success)
@@ -186,7 +186,7 @@ struct Progress {
 impl Progress {
     fn show(&mut self, state: &str) {
         if self.shown {
-            // A terminal that is gone is no reason to stop.
+            // The recording goes on without a terminal.
             let _ = write!(io::stderr(), "\r\x1b[KRecording: {state}");
         }
     }

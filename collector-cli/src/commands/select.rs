@@ -80,12 +80,12 @@ pub(super) fn namespaces(known: &[KnownModel], name: &str) -> String {
 /// After how many looks models are listed again, for new ones.
 const LOOKS_PER_LIST: u32 = 30;
 
-/// The models of a selection over time. One that is no longer listed stays: that it is missing is a change.
+/// The models of a selection over time. A model that is no longer listed stays, so that its absence is shown.
 #[derive(Default)]
 pub(super) struct Followed {
     known: Vec<ModelRef>,
     looks: u32,
-    /// Why there is no list, as it was returned last.
+    /// The last reason returned for not having a list.
     problem: Option<String>,
 }
 
@@ -95,8 +95,8 @@ impl Followed {
         &self.known
     }
 
-    /// Lists again when it is time to. Returns why there is no list, once: it may come, and what follows models
-    /// outlives the restart of a server. A mistake in the configuration is an error.
+    /// Lists the models again if it is time. If the server returns no list, returns the reason once and tries again later,
+    /// because the server may only be restarting. A mistake in the configuration is an error.
     pub(super) async fn update(
         &mut self,
         settings: &Settings,

@@ -241,7 +241,7 @@ pub(super) fn start_log(loaded: &Loaded, verbosity: Verbosity) -> Result<(), Fai
         _ => log.level,
     };
     let style = match verbosity {
-        // Whoever asks for a level wants lines as they come.
+        // With a level of the user, lines are printed at once.
         Verbosity::OneShot if unset => Style::Result,
         Verbosity::Daemon => Style::Full,
         _ => Style::Plain,

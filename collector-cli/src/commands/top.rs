@@ -101,7 +101,7 @@ async fn trace(
         let traced = async { explain::traced(settings, settings.backends()?, &model).await };
         let looks = traced.await.map(|traced| traced.looks);
         let looks = looks.map_err(|failure| failure.problems().join(" "));
-        // Nobody looks at it any more when the program ends.
+        // The receiver is gone when the program ends.
         let _ = sender.send(Traced { model, looks }).await;
     };
     loop {

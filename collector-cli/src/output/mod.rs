@@ -9,6 +9,7 @@ mod json;
 mod notes;
 mod readings;
 mod rows;
+mod status;
 mod table;
 mod terminal;
 mod text;
@@ -35,6 +36,7 @@ pub(crate) use readings::{ALLOCATION_SERIES, REPLICA_SERIES, allocation_samples,
 #[cfg(feature = "promql")]
 pub(crate) use readings::{OfAllocation, OfReplica, allocation_labels, replica_labels};
 pub(crate) use rows::Rows;
+pub(crate) use status::status_without_reading;
 pub(crate) use table::{
     UNKNOWN, allocation_table, allocations_table, list_table, models_table, replicas_table,
 };

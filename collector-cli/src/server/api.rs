@@ -78,8 +78,7 @@ pub(super) async fn allocation(
 pub(super) async fn models(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     Query::parse(&uri, &[])?;
     let known = read(&app, app.collector.list_models()).await?;
-    let tracked: HashSet<_> =
-        app.collector.tracked().into_iter().map(|tracked| tracked.model).collect();
+    let tracked: HashSet<_> = app.collector.tracked_names().into_iter().collect();
     let list: ListDocument<ModelItem> =
         model_items(known, |model| tracked.contains(model)).collect();
     Ok(found(&list))

@@ -22,7 +22,7 @@ impl Tag {
 
     /// The tag of all these together; `has_more`: others follow on the next page.
     pub(super) fn of_all<'a>(
-        parts: impl Iterator<Item = ([&'a str; 3], State)>,
+        parts: impl Iterator<Item = ([&'a str; 3], PartState)>,
         has_more: bool,
     ) -> Self {
         let mut hasher = DefaultHasher::new();
@@ -46,14 +46,14 @@ impl Tag {
     }
 }
 
-/// What of a reading makes its tag: generation and status, or the reason that there is none.
-#[derive(Hash)]
-pub(super) enum State {
+/// What another answer differs in, besides its ages: generation and status, or the reason that there is no reading.
+#[derive(PartialEq, Hash)]
+pub(super) enum PartState {
     Reading(Option<u64>, &'static str),
     Error(String),
 }
 
-impl<T: Part> From<&Result<Reading<T>, CollectError>> for State {
+impl<T: Part> From<&Result<Reading<T>, CollectError>> for PartState {
     fn from(reading: &Result<Reading<T>, CollectError>) -> Self {
         match reading {
             Ok(reading) => Self::Reading(reading.generation(), reading.freshness().as_str()),

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The parameter `fields`: the part of a document that a client wants.
 
-use std::sync::LazyLock;
-
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::openapi::SCHEMAS;
 use super::query::Query;
 use super::respond::Refusal;
 use crate::output::to_json;
@@ -27,12 +26,6 @@ const ALWAYS: [&str; 14] = [
     "variant",
     "variantName",
 ];
-
-/// Which documents have which fields.
-static SCHEMAS: LazyLock<Value> = LazyLock::new(|| {
-    let document: Value = serde_json::from_str(super::openapi::DOCUMENT).unwrap_or_default();
-    document.pointer("/components/schemas").cloned().unwrap_or_default()
-});
 
 /// The fields that a client wants, each by its path of one or two names.
 #[derive(Debug)]

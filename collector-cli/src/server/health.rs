@@ -13,7 +13,7 @@ use super::app::App;
 use super::discovery::DiscoveryDocument;
 use super::reloads::ConfigurationDocument;
 use super::respond::json;
-use crate::output::{BackendDocument, SCHEMA_VERSION};
+use crate::output::{BackendDocument, SCHEMA_VERSION, status_without_reading};
 
 /// So many models are named in the answer at most; the rest is counted.
 const MAX_NAMED: usize = 100;
@@ -65,7 +65,7 @@ struct ReadyDocument {
 struct StaleDocument {
     model: String,
     namespace: String,
-    /// `stale`, `unavailable`, `missing` or `failed`.
+    /// `stale`, `unavailable`, `missing`, `pending` or `failed`.
     status: &'static str,
     /// The age of what is known; null when nothing is.
     age_seconds: Option<f64>,
@@ -106,9 +106,10 @@ fn outdated(tracked: &TrackedModel) -> Option<StaleDocument> {
     let (status, age) = match &tracked.replicas {
         Ok(reading) if reading.freshness() == Freshness::Fresh => return None,
         Ok(reading) => (reading.freshness().as_str(), Some(reading.age())),
-        Err(CollectError::Unavailable { age, .. }) => (Freshness::Unavailable.as_str(), Some(*age)),
-        Err(CollectError::Missing { .. }) => ("missing", None),
-        Err(_) => ("failed", None),
+        Err(error @ CollectError::Unavailable { age, .. }) => {
+            (status_without_reading(error), Some(*age))
+        }
+        Err(error) => (status_without_reading(error), None),
     };
     Some(StaleDocument {
         model: tracked.model.model.to_string(),

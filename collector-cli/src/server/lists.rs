@@ -11,7 +11,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use collector_core::{Allocation, CollectError, Reading, Replicas, TrackedModel, VariantName};
 
 use super::app::App;
-use super::etag::{self, State, Tag};
+use super::etag::{self, PartState, Tag};
 use super::fields::Fields;
 use super::query::Query;
 use super::respond::{Answered, Refusal, list};
@@ -55,15 +55,16 @@ impl Selection {
         Ok(Self { namespace, accelerator, limit, after })
     }
 
-    /// The tracked models that may have items.
-    fn tracked(&self, app: &App) -> impl Iterator<Item = Arc<TrackedModel>> {
-        let tracked = app.collector.tracked_where(|model| {
-            let (namespace, name) = (model.namespace.as_str(), model.model.as_str());
-            let is_in = self.namespace.as_ref().is_none_or(|wanted| wanted == namespace);
-            let after = self.after.as_ref().map(|[namespace, model, _]| (&**namespace, &**model));
-            is_in && after.is_none_or(|after| (namespace, name) >= after)
+    /// The tracked models that may have items. Each is read when it is reached: a page needs few of them.
+    fn tracked<'a>(&self, app: &'a App) -> impl Iterator<Item = Arc<TrackedModel>> + use<'a> {
+        let (namespace, after) = (self.namespace.clone(), self.after.clone());
+        let names = app.collector.tracked_names().into_iter().filter(move |model| {
+            let (of_model, name) = (model.namespace.as_str(), model.model.as_str());
+            let after = after.as_ref().map(|[namespace, model, _]| (&**namespace, &**model));
+            namespace.as_ref().is_none_or(|wanted| wanted == of_model)
+                && after.is_none_or(|after| (of_model, name) >= after)
         });
-        tracked.into_iter().map(Arc::new)
+        names.filter_map(|model| app.collector.tracked_model(&model)).map(Arc::new)
     }
 
     /// The page of these items.
@@ -79,6 +80,7 @@ impl Selection {
         let mut items: Vec<Item> = items
             .filter(|item| after.is_none_or(|after| item.place() > after))
             .filter(|item| accelerator.is_none_or(|wanted| item.may_be_on(wanted)))
+            .take(self.limit.saturating_add(1))
             .collect();
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
@@ -100,9 +102,7 @@ pub(super) fn replicas(
 ) -> Answered {
     let selection = Selection::take(&mut query)?;
     let items = selection.tracked(app).map(|tracked| Item { tracked, variant: None });
-    // Collected, because the page takes the selection.
-    let items: Vec<_> = items.collect();
-    Ok(selection.page(items.into_iter(), fields, headers, app.clock.wall()))
+    Ok(selection.page(items, fields, headers, app.clock.wall()))
 }
 
 /// The allocations of tracked variants.
@@ -114,8 +114,7 @@ pub(super) fn allocations(
 ) -> Answered {
     let selection = Selection::take(&mut query)?;
     let items = selection.tracked(app).flat_map(variants_of);
-    let items: Vec<_> = items.collect();
-    Ok(selection.page(items.into_iter(), fields, headers, app.clock.wall()))
+    Ok(selection.page(items, fields, headers, app.clock.wall()))
 }
 
 /// The allocations of one model.
@@ -154,7 +153,7 @@ impl Item {
         [model.namespace.as_str(), model.model.as_str(), variant]
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> PartState {
         self.allocation()
             .map_or_else(|| self.replicas().into(), |(_, allocation)| allocation.into())
     }

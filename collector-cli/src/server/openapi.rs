@@ -6,13 +6,12 @@
 #[cfg(test)]
 mod describe;
 
-use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::respond::{Answered, Refusal, json};
 use crate::output::ErrorDocument;
@@ -20,16 +19,15 @@ use crate::output::ErrorDocument;
 /// The OpenAPI document.
 pub(super) const DOCUMENT: &str = include_str!("../../docs/openapi.json");
 
-/// The part of the document that has the schemas.
-#[derive(Deserialize)]
-struct Described {
-    components: Components,
-}
-
-#[derive(Deserialize)]
-struct Components {
-    schemas: BTreeMap<String, Value>,
-}
+/// The schemas of the document by their names. They refer to each other below `$defs`, as in a schema that stands alone.
+pub(super) static SCHEMAS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+    let text = DOCUMENT.replace("#/components/schemas/", "#/$defs/");
+    let mut document: Value = serde_json::from_str(&text).unwrap_or_default();
+    match document.pointer_mut("/components/schemas").map(Value::take) {
+        Some(Value::Object(schemas)) => schemas,
+        _ => Map::new(),
+    }
+});
 
 /// Shows the OpenAPI document.
 pub(super) async fn document() -> Response {
@@ -38,22 +36,16 @@ pub(super) async fn document() -> Response {
 
 /// Shows one schema, with those that it refers to.
 pub(super) async fn schema(Path(name): Path<String>) -> Answered {
-    let text = DOCUMENT.replace("#/components/schemas/", "#/$defs/");
-    let described: Described = serde_json::from_str(&text).map_err(|error| {
-        let message = format!("the OpenAPI document of this build is broken: {error}");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorDocument::new("Internal", message))
-    })?;
-    let schemas = described.components.schemas;
-    if !schemas.contains_key(&name) {
+    if !SCHEMAS.contains_key(&name) {
         let name: String = name.chars().take(100).collect();
         let document = ErrorDocument::new("NotFound", format!("there is no schema {name:?}"));
-        let names = schemas.into_keys().collect();
+        let names = SCHEMAS.keys().cloned().collect();
         return Err(Refusal::new(StatusCode::NOT_FOUND, document.with_suggestions(names)));
     }
     let schema = serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$ref": format!("#/$defs/{name}"),
-        "$defs": schemas,
+        "$defs": &*SCHEMAS,
     });
     Ok(json(StatusCode::OK, &schema))
 }

@@ -1,151 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API over a scripted backend, without sockets; `tests/it` has the sockets.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode};
-use collector_config::{Loader, ServerConfig};
-use collector_core::{
-    Clock, ErrorKind, MetricsCollector as _, ModelRef, ModelSample, ReplicaMetrics,
-};
-use collector_engine::{
-    Builder, CacheConfig, CachingCollector, Discovery, StaticDirectory, VariantSpec,
-};
-use collector_testkit::{FakeBackend, TokioClock};
+use axum::http::{Request, StatusCode};
+use collector_config::ServerConfig;
+use collector_core::{ErrorKind, MetricsCollector as _, ModelRef, ModelSample, ReplicaMetrics};
+use collector_engine::Discovery;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
+use self::fixture::{Answer, Fixture, model, open_access};
 use super::app::Peer;
-use super::{Access, App, Changes, Events, Front, Lifecycle, Recorder, Reloads};
+use super::{Access, Front, Lifecycle};
 
 mod events;
+mod fixture;
 mod lists;
 mod metrics;
 mod page;
 #[cfg(feature = "promql")]
 mod promql;
 mod read;
-
-/// A server with its backend and the model `org/m` in `prod`, which has a variant.
-struct Fixture {
-    backend: FakeBackend,
-    collector: Arc<CachingCollector>,
-    app: Arc<App>,
-    lifecycle: watch::Sender<Lifecycle>,
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    #[track_caller]
-    fn json(&self) -> Value {
-        assert_eq!(self.headers["content-type"], "application/json");
-        serde_json::from_str(&self.text).unwrap()
-    }
-
-    #[track_caller]
-    fn reason(&self) -> String {
-        self.json()["error"]["reason"].as_str().unwrap().to_owned()
-    }
-}
-
-/// As the server is by default.
-fn open_access() -> Access {
-    Access::new(&ServerConfig::default()).unwrap()
-}
-
-fn model() -> ModelRef {
-    ModelRef::new("org/m", "prod")
-}
-
-impl Fixture {
-    fn new() -> Self {
-        Self::with(open_access(), 10)
-    }
-
-    fn with(access: Access, max_tracked: usize) -> Self {
-        Self::configured(access, max_tracked, &[])
-    }
-
-    fn configured(access: Access, max_tracked: usize, env: &[(&str, &str)]) -> Self {
-        Self::of(access, env, |builder| builder.max_tracked(max_tracked))
-    }
-
-    fn of(access: Access, env: &[(&str, &str)], change: impl FnOnce(Builder) -> Builder) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
-        let backend = FakeBackend::new(Arc::clone(&clock)).named("prometheus");
-        backend.serve_pods(&model(), &["m-0", "m-1"]);
-        let variant = VariantSpec {
-            name: "m-h100".into(),
-            namespace: "prod".into(),
-            model: "org/m".into(),
-            accelerator: Some("H100".into()),
-            cost: 10.0,
-            pods: "m-*".to_owned(),
-            max_batch: Some(256),
-            fetch_interval: None,
-        };
-        let builder = CachingCollector::builder(Arc::new(backend.clone()))
-            .config(CacheConfig::default())
-            .directory(Arc::new(StaticDirectory::new(vec![variant]).unwrap()))
-            .clock(Arc::clone(&clock));
-        let collector = Arc::new(change(builder).build().unwrap());
-        let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let loaded = Loader::new().env(env).read().unwrap();
-        #[cfg(feature = "promql")]
-        let backends = [Arc::new(backend.clone()) as Arc<dyn collector_core::Backend>];
-        #[cfg(feature = "promql")]
-        let promql =
-            super::Promql::new(&loaded, &backends, Arc::clone(&collector), Arc::clone(&clock))
-                .unwrap();
-        let reloads_clock = Arc::clone(&clock);
-        let events = Events::new(Arc::clone(&clock), watched.clone());
-        events.follow(&collector, loaded.config.cache.freshness);
-        let app = Arc::new(App {
-            collector: Arc::clone(&collector),
-            clock,
-            recorder: Recorder::detached(),
-            events,
-            access: Arc::new(access),
-            lifecycle: watched,
-            ready: AtomicBool::new(false),
-            loaded,
-            reloads: Arc::new(Reloads::new(Arc::clone(&reloads_clock))),
-            files: Arc::new(Semaphore::new(1)),
-            page: Changes::default(),
-            #[cfg(feature = "promql")]
-            promql: promql.map(Arc::new),
-        });
-        Self { backend, collector, app, lifecycle }
-    }
-
-    async fn get(&self, uri: &str) -> Answer {
-        self.ask(Request::get(uri).body(Body::empty()).unwrap(), "127.0.0.1").await
-    }
-
-    async fn ask(&self, mut request: Request<Body>, peer: &str) -> Answer {
-        request.extensions_mut().insert(Peer(peer.parse::<IpAddr>().unwrap()));
-        let answer = Front::new(Arc::clone(&self.app)).oneshot(request).await.unwrap();
-        let (head, body) = answer.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: head.status,
-            headers: head.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_reading_has_the_documented_fields_and_null_for_unmeasured_ones() {

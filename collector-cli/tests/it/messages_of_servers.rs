@@ -141,7 +141,7 @@ fn a_failed_target_is_reported_once() {
     for url in [down, other] {
         assert_eq!(ended.stderr.matches(url).count(), 1, "{url}: {}", ended.stderr);
     }
-    // Whoever asks for a level gets lines as they come.
+    // With a level of the user, lines are printed at once.
     let args = [&GET[..], &["n", "--log-level", "warn"]].concat();
     let ended = with_pods(&[down], "", &args);
     assert!(ended.stderr.contains("WARN Target cannot be scraped"), "{}", ended.stderr);

@@ -44,7 +44,7 @@ impl ConfigFile {
         loop {
             self.looks.tick().await;
             let looked_at = file.clone();
-            // A look that panics is a look that finds nothing new.
+            // If the task panics, the file counts as unchanged.
             let Ok(stamp) = spawn_blocking(move || looked_at.stamp()).await else { continue };
             let is_settled = std::mem::replace(&mut self.seen, stamp) == stamp;
             if is_settled && stamp != self.read {

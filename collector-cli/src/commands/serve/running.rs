@@ -119,7 +119,7 @@ impl Running {
     /// Starts in the place of `former`, with what that one knows. Readers go on with `former` until this returns.
     pub(super) async fn start_after(&self, former: &Self) -> Result<(), Failure> {
         if timeout(STOP_LIMIT, former.collector.stop_background_worker()).await.is_err() {
-            tracing::debug!("Requests of the former collector are still in flight");
+            tracing::debug!("Requests of the previous collector are still in flight");
         }
         self.collector.take_over(&former.collector);
         self.start().await

@@ -16,7 +16,7 @@ use ratatui::widgets::{
 use super::fields::{self, FieldRow};
 use super::state::{Mode, Row, State};
 use crate::commands::totals::{mean_usage, total_queue, total_running};
-use crate::output::{ErrorDocument, Signs, UNKNOWN, printable, shortened};
+use crate::output::{ErrorDocument, Signs, UNKNOWN, printable, shortened, status_without_reading};
 
 /// The keys, as the help shows them.
 const KEYS: [(&str, &str); 9] = [
@@ -246,13 +246,16 @@ fn about_model(row: &Row) -> String {
 
 fn model_cells(row: &Row) -> [String; 8] {
     let replicas = row.replicas();
+    // A sum of some pods is marked wherever it is shown: a narrow terminal has no column of pods.
+    let is_partial = row.reading.as_ref().is_ok_and(|reading| reading.value().partial);
+    let more = if is_partial { "+" } else { "" };
+    let sum = |count| shown(count, |count| format!("{}{more}", whole(count)));
     let (status, known_age, pods) = match &row.reading {
         Ok(reading) => {
-            let more = if reading.value().partial { "+" } else { "" };
             let pods = format!("{}{more}", replicas.len());
             (reading.freshness().as_str(), age(reading.age()), pods)
         }
-        Err(error) => (word(error), UNKNOWN.to_owned(), UNKNOWN.to_owned()),
+        Err(error) => (status_without_reading(error), UNKNOWN.to_owned(), UNKNOWN.to_owned()),
     };
     [
         printable(row.model.model.as_str()).to_string(),
@@ -260,9 +263,9 @@ fn model_cells(row: &Row) -> [String; 8] {
         status.to_owned(),
         known_age,
         pods,
-        shown(total_queue(replicas), whole),
+        sum(total_queue(replicas)),
         shown(mean_usage(replicas), percent),
-        shown(total_running(replicas), whole),
+        sum(total_running(replicas)),
     ]
 }
 
@@ -277,16 +280,6 @@ fn pod_cells(reading: Option<&Reading<Replicas>>, pod: &ReplicaMetrics) -> [Stri
         shown(pod.kv_cache_usage, percent),
         shown(pod.running_requests, whole),
     ]
-}
-
-/// Missing, too old and failed are different.
-fn word(error: &CollectError) -> &'static str {
-    match error {
-        CollectError::Missing { .. } => "missing",
-        CollectError::Unavailable { .. } => "unavailable",
-        CollectError::Pending { .. } => "pending",
-        _ => "error",
-    }
 }
 
 fn color_of(reading: &Result<Reading<Replicas>, CollectError>) -> Color {

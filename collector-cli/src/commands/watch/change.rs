@@ -29,7 +29,7 @@ const VALUES: [Shown; 5] = [
     }),
 ];
 
-/// What a line shows of a model. Ages are no part of it.
+/// What a line shows of a model. Ages are left out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Seen {
     status: &'static str,

@@ -7,10 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use collector_core::{
-    Clock, CollectError, Freshness, FreshnessThresholds, ModelRef, Part, Reading, Tick,
-    TrackedModel,
-};
+use collector_core::{Clock, Freshness, FreshnessThresholds, ModelRef, Tick, TrackedModel};
 use collector_engine::CachingCollector;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
@@ -20,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::{ModelEvent, RemovedEvent, event};
 use crate::output::{SCHEMA_VERSION, allocation_items, replicas_item};
 use crate::server::Lifecycle;
+use crate::server::etag::PartState;
 
 /// How long changes are collected before they are sent: a listener is written to about five times a second.
 const BATCH_WINDOW: Duration = Duration::from_millis(200);
@@ -81,13 +79,6 @@ struct Change {
     state: Vec<PartState>,
     /// When the status of a part changes by age, unless there is a newer sample.
     due: Tick,
-}
-
-/// The part of a reading whose change is an event: generation and status, or the reason that there is none.
-#[derive(PartialEq)]
-enum PartState {
-    Reading(Option<u64>, Freshness),
-    Error(String),
 }
 
 struct Batch {
@@ -193,7 +184,7 @@ impl Events {
 
     /// The tracked models, and those that were.
     fn all(&self, source: &Source) -> HashSet<ModelRef> {
-        let tracked = source.collector.tracked().into_iter().map(|tracked| tracked.model);
+        let tracked = source.collector.tracked_names().into_iter();
         tracked.chain(self.log().models.keys().cloned()).collect()
     }
 
@@ -371,13 +362,8 @@ fn due(tracked: &TrackedModel, thresholds: &FreshnessThresholds) -> Tick {
     due.min().unwrap_or(Tick::MAX)
 }
 
+/// What an event is about, if it changes: the replicas, and each allocation.
 fn states(tracked: &TrackedModel) -> Vec<PartState> {
-    fn state<T: Part>(part: &Result<Reading<T>, CollectError>) -> PartState {
-        match part {
-            Ok(reading) => PartState::Reading(reading.generation(), reading.freshness()),
-            Err(error) => PartState::Error(error.reason_name()),
-        }
-    }
-    let allocations = tracked.allocations.iter().map(|(_, part)| state(part));
-    std::iter::once(state(&tracked.replicas)).chain(allocations).collect()
+    let allocations = tracked.allocations.iter().map(|(_, part)| part.into());
+    std::iter::once(PartState::from(&tracked.replicas)).chain(allocations).collect()
 }

@@ -100,10 +100,13 @@ struct OpenedModel<'a> {
 pub(super) async fn changes(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     let after = Query::parse(&uri, &["after"])?.text("after");
     let now = app.clock.now();
+    let is_due = app.page.rows().made.is_none_or(|made| made.age(now) >= SHARED_FOR);
+    // Read before the lock is taken, so that other pages do not wait for it.
+    let tracked = is_due.then(|| app.collector.tracked());
     let since = {
         let mut rows = app.page.rows();
-        if rows.made.is_none_or(|made| made.age(now) >= SHARED_FOR) {
-            rows.update(app.collector.tracked(), now);
+        if let Some(tracked) = tracked {
+            rows.update(tracked, now);
         }
         rows.since(after.as_deref())
     };
@@ -134,7 +137,7 @@ pub(super) async fn model(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     let id = Query::parse(&uri, &["id"])?.text("id").and_then(|id| id.parse().ok());
     let id: u64 = id.ok_or_else(|| Refusal::bad_request("parameter \"id\" is not a number"))?;
     let model = app.page.rows().model(id).ok_or_else(unknown)?;
-    let tracked = app.collector.tracked_where(|it| *it == model).pop().ok_or_else(unknown)?;
+    let tracked = app.collector.tracked_model(&model).ok_or_else(unknown)?;
     let wall = app.clock.wall();
     Ok(found(&OpenedModel {
         replicas: replicas_item(&tracked, wall),

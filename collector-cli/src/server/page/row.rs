@@ -11,6 +11,8 @@ use collector_core::{
 };
 use serde::Serialize;
 
+use crate::output::status_without_reading;
+
 /// The row of a model, without its age. It differs from the one before only if something that is shown has changed.
 #[derive(Serialize, Default, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -42,7 +44,7 @@ impl Row {
         let reading = match &tracked.replicas {
             Ok(reading) => reading,
             Err(error) => {
-                let (status, error) = (status_of(error), Some(reason_of(error)));
+                let (status, error) = (status_without_reading(error), Some(reason_of(error)));
                 return Self { status, error, ..Self::default() };
             }
         };
@@ -70,15 +72,6 @@ pub(super) fn sampled_at(tracked: &TrackedModel, now: Tick) -> Option<Tick> {
         Ok(reading) => Some(reading.value().oldest),
         Err(CollectError::Unavailable { age, .. }) => Some(now - *age),
         Err(_) => None,
-    }
-}
-
-fn status_of(error: &CollectError) -> &'static str {
-    match error {
-        CollectError::Missing { .. } => "missing",
-        CollectError::Unavailable { .. } => "unavailable",
-        CollectError::Pending { .. } => "pending",
-        _ => "failed",
     }
 }
 
