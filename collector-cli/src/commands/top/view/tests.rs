@@ -239,3 +239,19 @@ fn hostile_names_are_escaped() {
     assert!(text.contains("m\\u{1b}[2J\\u{202e}"), "{text}");
     assert!(!text.contains(char::is_control), "{text:?}");
 }
+
+#[test]
+fn a_sum_of_some_pods_is_marked_at_every_width() {
+    let whole = row("org/some", &[("some-0", Some(7))], 1);
+    let mut value = whole.reading.unwrap().value().clone();
+    value.partial = true;
+    let reading = Reading::new(value, NOW, &FreshnessThresholds::default(), Source::Cache);
+    let some = Row { model: whole.model, reading: Ok(reading) };
+    let mut state = State::default();
+    state.update(Read { rows: vec![some], problem: None, at: Some(NOW) });
+    for columns in [30, 55, 80, 160] {
+        let lines = screen(&mut state, columns, 20);
+        let line = lines.iter().find(|line| line.contains("org/some") && line.contains('7'));
+        assert!(line.is_some_and(|line| line.contains("7+")), "{columns}: {lines:?}");
+    }
+}
