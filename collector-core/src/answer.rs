@@ -13,6 +13,7 @@ use crate::field::FieldReasons;
 use crate::load::LoadRates;
 use crate::metrics::{ReplicaMetrics, bytes_of_rows};
 use crate::model::{ModelRef, PodName};
+use crate::supply::Supply;
 use crate::trace::TraceRow;
 
 /// The answers of one fetch: one for each model.
@@ -175,6 +176,8 @@ pub struct ModelSample {
     pub warnings: Vec<Arc<str>>,
     /// The endpoint picker that routes requests to the model.
     pub endpoint_picker: EndpointPicker,
+    /// The pods that the cluster lists; `None` from a backend that does not ask one.
+    pub supply: Option<Arc<Supply>>,
     /// How the values came about; empty unless [`Ask::trace`](crate::Ask::trace) was set.
     pub trace: Vec<TraceRow>,
 }
@@ -192,6 +195,7 @@ impl ModelSample {
             window: None,
             warnings: Vec::new(),
             endpoint_picker: EndpointPicker::None,
+            supply: None,
             trace: Vec::new(),
         }
     }
@@ -206,6 +210,7 @@ impl ModelSample {
             + self.failed.bytes()
             + size_of_val(self.warnings.as_slice())
             + self.endpoint_picker.bytes()
+            + self.supply.as_deref().map_or(0, Supply::bytes)
             + size_of_val(self.trace.as_slice())
     }
 }

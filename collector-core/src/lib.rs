@@ -35,6 +35,7 @@ mod pace;
 mod reading;
 mod record;
 pub mod sanitize;
+pub mod supply;
 pub mod text;
 mod trace;
 pub mod window;
@@ -71,6 +72,7 @@ pub use nearest::Nearest;
 pub use pace::{Pace, PaceReason};
 pub use reading::{Part, Reading, Source};
 pub use record::{Deadlines, ModelRecord, ModelValue, Outcome, Published};
+pub use supply::Supply;
 pub use trace::TraceRow;
 
 /// Types that the crates of this workspace share. They change without notice.

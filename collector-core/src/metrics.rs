@@ -13,6 +13,7 @@ use crate::load::Load;
 use crate::model::{
     AcceleratorName, BackendName, EngineName, ModelRef, PodName, Role, VariantName,
 };
+use crate::supply::Supply;
 
 /// The LoRA adapters of a replica, each list ordered by name.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -35,6 +36,12 @@ pub enum ReplicaState {
     /// Its server runs and has released its KV cache or weights: it has no capacity until it is
     /// woken.
     Sleeping,
+    /// The cluster has not seen it Ready yet: it answers, and gets no requests.
+    Starting,
+    /// The cluster has seen it Ready, and does not any more: it answers, and gets no new requests.
+    NotReady,
+    /// It is being deleted, and finishes its requests.
+    Terminating,
 }
 
 impl ReplicaState {
@@ -43,6 +50,9 @@ impl ReplicaState {
         match self {
             Self::Serving => "serving",
             Self::Sleeping => "sleeping",
+            Self::Starting => "starting",
+            Self::NotReady => "notReady",
+            Self::Terminating => "terminating",
         }
     }
 }
@@ -263,6 +273,8 @@ pub struct Replicas {
     pub warnings: Vec<Arc<str>>,
     /// The endpoint picker that routes requests to the model.
     pub endpoint_picker: EndpointPicker,
+    /// The pods that the cluster lists, with an age of their own; `None` if no cluster is asked.
+    pub supply: Option<Arc<Supply>>,
 }
 
 impl Replicas {
@@ -286,6 +298,7 @@ impl Replicas {
             failed: FieldReasons::NONE,
             warnings: Vec::new(),
             endpoint_picker: EndpointPicker::None,
+            supply: None,
         }
     }
 
@@ -305,6 +318,8 @@ impl Replicas {
         narrowed.failed.clone_from(&self.failed);
         narrowed.warnings.clone_from(&self.warnings);
         narrowed.endpoint_picker.clone_from(&self.endpoint_picker);
+        let supply = self.supply.as_ref();
+        narrowed.supply = supply.map(|supply| Arc::new(supply.narrowed_to(variant)));
         narrowed
     }
 }
@@ -325,7 +340,8 @@ impl Replicas {
         let names = self.replicas.iter().map(|row| row.pod_name.as_str().len()).sum::<usize>();
         let texts = self.failed.bytes() + size_of_val(self.warnings.as_slice());
         let picker = self.endpoint_picker.bytes();
-        size_of::<Self>() + bytes_of_rows(&self.replicas) + names + texts + picker
+        let supply = self.supply.as_deref().map_or(0, Supply::bytes);
+        size_of::<Self>() + bytes_of_rows(&self.replicas) + names + texts + picker + supply
     }
 }
 
@@ -343,6 +359,8 @@ pub struct Allocation {
     pub num_replicas: u32,
     /// Live replicas of the variant that sleep.
     pub num_sleeping: u32,
+    /// Replicas of the variant that start; `None` if no cluster lists them.
+    pub num_starting: Option<u32>,
     /// Greatest batch of one replica, from the configuration.
     pub max_batch: Option<u32>,
     /// Mean inter-token latency over the window, in milliseconds.
@@ -384,6 +402,7 @@ impl Allocation {
             accelerator: None,
             num_replicas,
             num_sleeping: 0,
+            num_starting: None,
             max_batch: None,
             itl_average: None,
             ttft_average: None,
