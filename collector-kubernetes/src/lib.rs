@@ -3,8 +3,13 @@
 //! are ready, starting or leaving, which pools and Endpoint Pickers there are.
 
 mod conditions;
+mod directory;
 mod kind;
 mod objects;
+mod selfmetrics;
 mod space;
+mod store;
+mod watches;
 
 pub use conditions::Condition;
+pub use directory::ClusterDirectory;
