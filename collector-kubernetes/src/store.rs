@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use collector_core::{Clock, KnownModel, ModelRef, Namespace, PodName, Tick, Variant};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::conditions::Condition;
 use crate::kind::Kind;
@@ -23,8 +23,8 @@ pub(crate) struct Store {
     /// Changes with the variants. Read without the lock, once a refresh cycle.
     generation: AtomicU64,
     clock: Arc<dyn Clock>,
-    /// Notified when a model's supply or the state of a watch has changed.
-    pub(crate) news: Notify,
+    /// Changes when a model's supply or the state of a watch does.
+    news: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -48,7 +48,7 @@ pub(crate) enum Known {
 
 impl Store {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { state: RwLock::default(), generation: AtomicU64::new(0), clock, news: Notify::new() }
+        Self { state: RwLock::default(), generation: AtomicU64::new(0), clock, news: watch::Sender::new(0) }
     }
 
     pub(crate) fn now(&self) -> Tick {
@@ -67,7 +67,13 @@ impl Store {
     /// Begins anew with these watches. What is known stays until they have listed it again.
     pub(crate) fn begin(&self, watches: impl IntoIterator<Item = WatchId>) {
         self.write().watches.begin(watches, self.now());
-        self.news.notify_one();
+        self.announce();
+    }
+
+    /// There is no client, and why.
+    pub(crate) fn no_client(&self, why: Unheard) {
+        self.write().watches.no_client(why);
+        self.announce();
     }
 
     /// Takes an object that was added or has changed.
@@ -112,14 +118,14 @@ impl Store {
             state.remove(id.kind, &namespace, &name, now);
         }
         state.watches.heard(id, as_of);
-        self.news.notify_one();
+        self.announce();
     }
 
     /// The watch was heard: an event, a bookmark, or that it was opened.
     pub(crate) fn heard(&self, id: &WatchId) {
         let now = self.now();
         if self.write().watches.heard(id, now) {
-            self.news.notify_one();
+            self.announce();
         }
     }
 
@@ -129,31 +135,44 @@ impl Store {
         self.write().watches.not_served(id);
     }
 
-    /// A try to list or to watch has failed.
-    pub(crate) fn lost(&self, id: &WatchId, lost: Lost) {
-        if self.write().watches.lost(id, lost) {
-            self.news.notify_one();
+    /// A try to list or to watch has failed. Returns whether the watch was not lost before.
+    pub(crate) fn lost(&self, id: &WatchId, lost: Lost) -> bool {
+        let is_new = self.write().watches.lost(id, lost);
+        if is_new {
+            self.announce();
         }
+        is_new
+    }
+
+    fn announce(&self) {
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Sees changes from now on.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     fn notify(&self, state: &State) {
         if !state.changed.is_empty() || !state.unresolved.is_empty() {
-            self.news.notify_one();
+            self.announce();
         }
     }
 
-    /// Finds what has changed, once every kind is listed: before, everything would seem to miss something. Returns the
-    /// models whose supply changed since the last call.
-    pub(crate) fn take_changed(&self) -> HashSet<ModelRef> {
+    /// Finds what follows from changes, once every kind is listed: before, everything would seem to miss something.
+    pub(crate) fn settle(&self) {
         let now = self.now();
         let mut state = self.write();
-        if !state.watches.are_listed() {
-            return HashSet::new();
-        }
-        if state.resolve(now) {
+        if state.watches.are_listed() && state.resolve(now) {
             self.generation.fetch_add(1, Ordering::Relaxed);
         }
-        std::mem::take(&mut state.changed)
+    }
+
+    /// Returns the models whose supply changed since the last call.
+    pub(crate) fn take_changed(&self) -> HashSet<ModelRef> {
+        self.settle();
+        let mut state = self.write();
+        if state.watches.are_listed() { std::mem::take(&mut state.changed) } else { HashSet::new() }
     }
 
     /// Forgets what is old, and reports how much is known.
@@ -176,6 +195,11 @@ impl Store {
     /// Returns when the cluster last confirmed what is known, or why it cannot.
     pub(crate) fn as_of(&self) -> Result<Tick, Unheard> {
         self.read().watches.as_of(self.now())
+    }
+
+    /// Whether each watch has been tried, well or badly.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.read().watches.are_tried()
     }
 
     /// What the cluster says of a model.

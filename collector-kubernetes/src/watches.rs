@@ -28,10 +28,19 @@ impl fmt::Display for WatchId {
 }
 
 /// The state of all watches.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub(crate) struct Watches {
     states: BTreeMap<WatchId, Watch>,
-    has_client: bool,
+    /// Why there is no client.
+    no_client: Option<Unheard>,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        let why = "no client has been given yet".to_owned();
+        let unheard = Unheard { kind: ErrorKind::Configuration, why };
+        Self { states: BTreeMap::new(), no_client: Some(unheard) }
+    }
 }
 
 #[derive(Debug)]
@@ -69,7 +78,12 @@ impl Watches {
     pub(crate) fn begin(&mut self, ids: impl IntoIterator<Item = WatchId>, now: Tick) {
         let watch = |id| (id, Watch { heard: None, lost: None, began: now });
         self.states = ids.into_iter().map(watch).collect();
-        self.has_client = true;
+        self.no_client = None;
+    }
+
+    /// There is no client, and why.
+    pub(crate) fn no_client(&mut self, why: Unheard) {
+        self.no_client = Some(why);
     }
 
     /// The watch was heard, or its list is complete. Returns whether it was not heard before.
@@ -98,14 +112,13 @@ impl Watches {
 
     /// Whether every kind has been listed.
     pub(crate) fn are_listed(&self) -> bool {
-        self.has_client && self.states.values().all(|watch| watch.heard.is_some())
+        self.no_client.is_none() && self.states.values().all(|watch| watch.heard.is_some())
     }
 
     /// Returns since when nothing has changed that was not heard of; else why that is not known.
     pub(crate) fn as_of(&self, now: Tick) -> Result<Tick, Unheard> {
-        if !self.has_client {
-            let why = "no client has been given yet".to_owned();
-            return Err(Unheard { kind: ErrorKind::Configuration, why });
+        if let Some(why) = &self.no_client {
+            return Err(why.clone());
         }
         let mut as_of = now;
         let mut first_list = None;
@@ -129,6 +142,12 @@ impl Watches {
                 Err(Unheard { kind: ErrorKind::Timeout, why })
             }
         }
+    }
+
+    /// Whether each has been tried: listed, or lost.
+    pub(crate) fn are_tried(&self) -> bool {
+        self.no_client.is_some()
+            || self.states.values().all(|watch| watch.heard.is_some() || watch.lost.is_some())
     }
 
     /// The age of each kind that is listed: that of the watch that was heard longest ago.
