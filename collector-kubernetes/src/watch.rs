@@ -156,12 +156,11 @@ impl Watch {
                 let object = Object::read(self.id.kind, object).map_err(bad)?;
                 self.store.remove(&self.id, &object.namespace, &object.name);
             }
-            "BOOKMARK" => self.store.heard(&self.id),
             "ERROR" => {
                 let status: Status = serde_json::from_str(object).map_err(bad)?;
                 return Err(Failure::of_object(&status));
             }
-            // A kind of events that is newer than this.
+            // A bookmark, or an event that is newer than this.
             _ => self.store.heard(&self.id),
         }
         if let Some(newer) = version_of(event.object) {
@@ -198,7 +197,8 @@ pub(crate) enum Listed {
 /// Whether a watch cannot go on from where it was.
 fn needs_list(failure: &Failure) -> bool {
     // The kind may be gone; an event that cannot be read would come again.
-    failure.is_gone || matches!(failure.kind, ErrorKind::NotFound | ErrorKind::BadAnswer | ErrorKind::TooLarge)
+    failure.is_gone
+        || matches!(failure.kind, ErrorKind::NotFound | ErrorKind::BadAnswer | ErrorKind::TooLarge)
 }
 
 /// The pauses after failures.

@@ -189,9 +189,9 @@ fn phase(is_deleted: bool, status: Option<&PodStatus>) -> PodPhase {
 fn lost_readiness(ready: Option<&PodCondition>, status: Option<&PodStatus>) -> bool {
     let changed = ready.and_then(|ready| ready.last_transition_time.as_deref());
     let containers = status.and_then(|status| status.container_statuses.as_deref());
-    let states = containers.unwrap_or_default().iter();
-    let states = states.flat_map(|container| [&container.state, &container.last_state]).flatten();
-    let starts = states.flat_map(|state| [&state.running, &state.terminated]).flatten();
+    let containers = containers.unwrap_or_default().iter();
+    let runs = containers.flat_map(|container| [&container.state, &container.last_state]).flatten();
+    let starts = runs.flat_map(|state| [&state.running, &state.terminated]).flatten();
     let first_start = starts.filter_map(|start| start.started_at.as_deref()).min();
     matches!((changed, first_start), (Some(changed), Some(start)) if changed > start)
 }
@@ -242,7 +242,8 @@ struct NodeSelector(Option<Arc<str>>);
 
 impl<'de> Deserialize<'de> for NodeSelector {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut labels = std::collections::HashMap::<Box<str>, Arc<str>>::deserialize(deserializer)?;
+        let mut labels =
+            std::collections::HashMap::<Box<str>, Arc<str>>::deserialize(deserializer)?;
         Ok(Self(ACCELERATOR_LABELS.iter().find_map(|label| labels.remove(*label))))
     }
 }
@@ -333,7 +334,9 @@ fn scaler(raw: Raw<ScalerSpec>) -> Object {
     };
     let (model, cost) = (annotations.model, annotations.cost);
     let content = match raw.spec {
-        None => ScalerObject { model: short(model), cost, accelerator: labels.accelerator, ..content },
+        None => {
+            ScalerObject { model: short(model), cost, accelerator: labels.accelerator, ..content }
+        }
         Some(spec) => ScalerObject {
             target: spec.scale_target_ref.and_then(TargetReference::target),
             model: short(spec.model.or(model)),
