@@ -197,16 +197,15 @@ async fn list(
     let selection = selection(target, params)?;
     let limit = number(params, "limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0);
     let mut state = shared.lock();
-    let mut page = match params.get("continue").filter(|token| !token.is_empty()) {
-        Some(token) => state.store.list_on(token, limit)?,
-        None => {
-            let (wanted, current) =
-                (number(params, "resourceVersion")?.unwrap_or(0), state.store.version());
-            if wanted > current {
-                return Err(ApiError::version_too_large(wanted, current));
-            }
-            state.store.list(kind, &selection, limit)
+    let mut page = if let Some(token) = params.get("continue").filter(|token| !token.is_empty()) {
+        state.store.list_on(token, limit)?
+    } else {
+        let (wanted, current) =
+            (number(params, "resourceVersion")?.unwrap_or(0), state.store.version());
+        if wanted > current {
+            return Err(ApiError::version_too_large(wanted, current));
         }
+        state.store.list(kind, &selection, limit)
     };
     drop(state);
     if !selection.is_everything() {
