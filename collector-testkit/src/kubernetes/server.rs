@@ -24,7 +24,7 @@ use super::objects::Form;
 use super::selector::Selection;
 use super::status::{ApiError, json_response, too_many_requests, unknown_path};
 use super::store::Store;
-use super::watch::{Command, Watch, WatchRequest, half_body};
+use super::watch::{Command, HALF_EVENT, Watch, WatchRequest, half_body};
 
 /// The largest body of an access review that is read.
 const MAX_REVIEW: usize = 1 << 20;
@@ -150,8 +150,7 @@ async fn answer_target(
     match fault {
         Some(Fault::Forbidden) => return Err(ApiError::forbidden(kind, verb.as_str(), namespace)),
         Some(Fault::HalfBody) if verb == Verb::Watch => {
-            let head = r#"{"type":"ADDED","object":{"metadata":{"name":"half-"#;
-            return Ok(json_response(StatusCode::OK, half_body(head)));
+            return Ok(json_response(StatusCode::OK, half_body(HALF_EVENT)));
         }
         // The watch itself is silent.
         Some(Fault::SilentWatch) | None => {}

@@ -21,7 +21,7 @@ use super::status::ApiError;
 use super::store::Change;
 
 /// The start of an event, and all of it that a client gets.
-const HALF_EVENT: &str = r#"{"type":"MODIFIED","object":{"metadata":{"name":"half-"#;
+pub(super) const HALF_EVENT: &str = r#"{"type":"MODIFIED","object":{"metadata":{"name":"half-"#;
 
 /// What a test has the open watches do.
 #[derive(Clone, Copy, Debug)]

@@ -170,8 +170,8 @@ async fn a_stopped_server_refuses_connections_and_returns_on_its_port() {
     let (pods, version) = (pods(&cluster), cluster.resource_version().to_string());
     let mut events = PodEvents::open(&pods, &WatchParams::default(), &version).await;
     cluster.stop().await.unwrap();
-    assert_eq!(events.next().await, "end");
     assert_eq!(cluster.counters().open_watches(PODS), 0);
+    assert_eq!(events.next().await, "end");
     let error = pods.list(&ListParams::default()).await.unwrap_err();
     assert!(format!("{error:?}").contains("ConnectionRefused"), "{error:?}");
     cluster.apply(pod("chat", "b"));
