@@ -304,7 +304,14 @@ async fn held_pages_wait_for_their_release() {
     held.release(1);
     assert_eq!(list.await.unwrap().items.len(), 1);
     assert_eq!(cluster.counters().held_pages(PODS), 0);
+    // One release is for one page; without the handle no page is held.
+    let mut list = Box::pin(pods.list(&params));
+    tokio::select! {
+        answer = &mut list => panic!("answered: {answer:?}"),
+        () = cluster.wait_for(|counters| counters.held_pages(PODS) == 1) => {}
+    }
     drop(held);
+    list.await.unwrap();
     pods.list(&params).await.unwrap();
 }
 
