@@ -38,8 +38,9 @@ async fn no_pod_is_a_known_zero_and_no_model_is_missing() {
     watching
         .wait("that the model is missing", |answer| matches!(answer, Answer::Missing { .. }))
         .await;
-    server.apply_all(fixtures::deployment(NAMESPACE, "d", 0));
     server.apply(hpa("v", "d"));
+    watching.wait_for("").await;
+    server.apply_all(fixtures::deployment(NAMESPACE, "d", 0));
     watching.wait_for("none").await;
     server.apply(starting("p"));
     watching.wait_for("p=starting").await;
