@@ -78,7 +78,15 @@ pub struct PodCounts {
 pub struct Supplied<'a> {
     replicas: &'a Replicas,
     supply: &'a Supply,
-    variant: Option<&'a VariantName>,
+    which: Which<'a>,
+}
+
+/// Whose pods count.
+#[derive(Clone, Copy, Debug)]
+enum Which<'a> {
+    All,
+    /// Those of a variant, or of no known one.
+    Of(Option<&'a VariantName>),
 }
 
 impl Supply {
@@ -237,8 +245,22 @@ impl Replicas {
     /// Returns the supply of the model, or of one of its variants; `None` if no cluster lists it.
     pub fn supplied<'a>(&'a self, variant: Option<&'a VariantName>) -> Option<Supplied<'a>> {
         let supply = self.supply.as_deref()?;
-        let supplied = Supplied { replicas: self, supply, variant };
+        let which = variant.map_or(Which::All, |variant| Which::Of(Some(variant)));
+        let supplied = Supplied { replicas: self, supply, which };
         (variant.is_none() || supplied.workloads().next().is_some()).then_some(supplied)
+    }
+
+    /// Returns the supply of each variant that the cluster knows, and of the pods of no known one.
+    pub fn supplied_by_variant(
+        &self,
+    ) -> impl Iterator<Item = (Option<&VariantName>, Supplied<'_>)> {
+        self.supply.as_deref().into_iter().flat_map(move |supply| {
+            let mut variants: Vec<Option<&VariantName>> =
+                supply.workloads.iter().map(|workload| workload.variant.as_ref()).collect();
+            variants.dedup();
+            let of = move |variant| Supplied { replicas: self, supply, which: Which::Of(variant) };
+            variants.into_iter().map(move |variant| (variant, of(variant)))
+        })
     }
 
     fn row(&self, pod: &PodName) -> Option<&ReplicaMetrics> {
@@ -249,10 +271,12 @@ impl Replicas {
 
 impl<'a> Supplied<'a> {
     fn workloads(self) -> impl Iterator<Item = &'a Workload> {
-        let variant = self.variant;
-        let of_variant =
-            move |workload: &&Workload| variant.is_none() || workload.variant.as_ref() == variant;
-        self.supply.workloads.iter().filter(of_variant)
+        let which = self.which;
+        let is_of = move |workload: &&Workload| match which {
+            Which::All => true,
+            Which::Of(variant) => workload.variant.as_ref() == variant,
+        };
+        self.supply.workloads.iter().filter(is_of)
     }
 
     fn pods(self) -> impl Iterator<Item = &'a Pod> {
@@ -297,6 +321,20 @@ impl<'a> Supplied<'a> {
         self.pods().filter(move |pod| {
             comparable && pod.state == PodState::Ready && self.replicas.row(&pod.name).is_none()
         })
+    }
+}
+
+/// `3 of 4 ready, 1 starting`.
+impl fmt::Display for Supplied<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts();
+        write!(f, "{}", counts.ready)?;
+        if let Some(wanted) = self.wanted() {
+            write!(f, " of {wanted}")?;
+        }
+        f.write_str(" ready")?;
+        let others = PodCounts { ready: 0, ..counts };
+        if others.all() > 0 { write!(f, ", {others}") } else { Ok(()) }
     }
 }
 
@@ -376,12 +414,21 @@ mod tests {
         let all = replicas.supplied(None).unwrap();
         assert_eq!(all.counts().to_string(), "1 ready, 1 starting, 1 sleeping, 1 terminating");
         assert_eq!(all.wanted(), Some(4));
+        assert_eq!(all.to_string(), "1 of 4 ready, 1 starting, 1 sleeping, 1 terminating");
         let silent: Vec<&str> = all.silent().map(|pod| pod.name.as_str()).collect();
         assert_eq!(silent, ["b-0"]);
         let b = "b".into();
         let of_b = replicas.supplied(Some(&b)).unwrap();
         assert_eq!((of_b.counts().all(), of_b.wanted(), of_b.silent().count()), (2, Some(1), 1));
         assert!(replicas.supplied(Some(&"c".into())).is_none(), "it is not in the cluster");
+        let by_variant = replicas.supplied_by_variant();
+        let by_variant: Vec<_> =
+            by_variant.map(|(variant, of)| (variant.map(AsRef::as_ref), of.to_string())).collect();
+        let expected = [
+            (Some("a"), "0 of 3 ready, 1 starting, 1 sleeping".to_owned()),
+            (Some("b"), "1 of 1 ready, 1 terminating".to_owned()),
+        ];
+        assert_eq!(by_variant, expected);
     }
 
     #[test]

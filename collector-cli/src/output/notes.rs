@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use collector_core::text::counted;
 use collector_core::{Allocation, EndpointPicker, FieldReasons, Reading, Replicas};
 
 use super::printable;
@@ -74,6 +75,17 @@ pub(super) fn endpoint_picker(reading: &Reading<Replicas>) -> Option<String> {
     let shown: Vec<String> = off.into_iter().chain(counts).chain(saturation).collect();
     let age = age(reading.age_of(load.sampled_at));
     Some(format!("endpoint picker, {age} ago: {}\n", shown.join(", ")))
+}
+
+/// What the cluster lists of the model: "cluster, 0.8s ago: 3 of 4 ready, 1 starting; 1 pod without metrics".
+pub(super) fn supply(reading: &Reading<Replicas>) -> Option<String> {
+    let supplied = reading.value().supplied(None)?;
+    let age = age(reading.age_of(supplied.as_of()));
+    let silent = match supplied.silent().count() {
+        0 => String::new(),
+        count => format!("; {} without metrics", counted(count, "ready pod", "ready pods")),
+    };
+    Some(format!("cluster, {age} ago: {supplied}{silent}\n"))
 }
 
 /// Everything that is to be said below a table of these values.

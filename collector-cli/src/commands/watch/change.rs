@@ -36,6 +36,8 @@ pub(super) struct Seen {
     /// Why there is no reading, or what the reading is as a whole.
     summary: String,
     partial: bool,
+    /// The pods that the cluster lists, by state.
+    supply: Option<String>,
     pods: BTreeMap<String, [String; VALUES.len()]>,
 }
 
@@ -58,16 +60,18 @@ impl Seen {
                     _ => "error",
                 };
                 let summary = printable(ErrorDocument::of(error).message()).to_string();
-                Self { status, summary, partial: false, pods: BTreeMap::new() }
+                Self { status, summary, partial: false, supply: None, pods: BTreeMap::new() }
             }
         }
     }
 
     fn of_reading(reading: &Reading<Replicas>) -> Self {
         let Replicas { replicas, partial, .. } = reading.value();
+        let supply = reading.value().supplied(None).map(|supplied| supplied.to_string());
         let summary = format!(
-            "{}, queue {}, running {}, KV {}",
+            "{}{}, queue {}, running {}, KV {}",
             counted(replicas.len(), "pod", "pods"),
+            supply.as_ref().map_or_else(String::new, |supply| format!(" ({supply})")),
             whole(total_queue(replicas)),
             whole(total_running(replicas)),
             percent(mean_usage(replicas)),
@@ -77,7 +81,7 @@ impl Seen {
             (name, VALUES.map(|(_, value)| value(replica)))
         });
         let status = reading.freshness().as_str();
-        Self { status, summary, partial: *partial, pods: pods.collect() }
+        Self { status, summary, partial: *partial, supply, pods: pods.collect() }
     }
 
     fn is_reading(&self) -> bool {
@@ -108,6 +112,9 @@ impl Seen {
             }
             if !self.is_reading() && self.status != before.status {
                 what.push(self.summary.clone());
+            }
+            if let Some(supply) = self.supply.as_ref().filter(|_| self.supply != before.supply) {
+                what.push(format!("the cluster has {supply}"));
             }
             let pods = self.pods_changed_since(before);
             let more = pods.len().saturating_sub(NAMED);

@@ -20,13 +20,12 @@ pub(crate) fn allocation(
     now: Tick,
 ) -> Allocation {
     let own = replicas.replicas.iter().filter(|row| is_of(row, variant));
-    let count = |states: &[ReplicaState]| {
-        let of_state = own.clone().filter(|row| states.contains(&row.state));
-        u32::try_from(of_state.count()).unwrap_or(u32::MAX)
+    let count = |is_counted: fn(ReplicaState) -> bool| {
+        let counted = own.clone().filter(|row| is_counted(row.state));
+        u32::try_from(counted.count()).unwrap_or(u32::MAX)
     };
-    // One that is not Ready any more gets no new requests, and still works on those it has.
-    let num_replicas = count(&[ReplicaState::Serving, ReplicaState::NotReady]);
-    let num_sleeping = count(&[ReplicaState::Sleeping]);
+    let num_replicas = count(ReplicaState::serves);
+    let num_sleeping = count(|state| state == ReplicaState::Sleeping);
     let fetched_at = if replicas.replicas.is_empty() {
         replicas.oldest
     } else {
