@@ -186,7 +186,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use collector_core::{FreshnessThresholds, Nearest, Source, Tick};
+    use collector_core::supply::{self, PodState, Workload};
+    use collector_core::{FreshnessThresholds, Nearest, Source, Supply, Tick};
     use serde_json::json;
 
     use super::*;
@@ -230,6 +231,25 @@ mod tests {
         check(&now, &more, Some("fresh a queue 3 → 5"));
         let other = reading(&[("a", Some(3)), ("c", Some(1))], 1);
         check(&now, &other, Some("fresh c appeared: queue 1, KV -, running -; b is gone"));
+    }
+
+    #[test]
+    fn a_change_of_the_supply_is_shown() {
+        let supplied = |starting: bool| {
+            let read_at = Tick::from_nanos(1_000_000_000_000);
+            let state = if starting { PodState::Starting } else { PodState::Ready };
+            let pods = vec![supply::Pod::new("a".into(), state, read_at)];
+            let workload = Workload::new(Some("v".into()), Some(1), pods);
+            let rows = vec![ReplicaMetrics::new("a", read_at)];
+            let mut value = Replicas::new(ModelRef::new("m", "n"), rows, "x".into(), read_at);
+            value.supply = Some(Arc::new(Supply::new(read_at, vec![workload])));
+            Ok(Reading::new(value, read_at, &FreshnessThresholds::default(), Source::Cache))
+        };
+        let first = Seen::of(&supplied(true)).changes_since(None).unwrap().what;
+        let expected = "1 pod (0 of 1 ready, 1 starting), queue -, running -, KV -";
+        assert_eq!(first, expected);
+        check(&supplied(true), &supplied(true), None);
+        check(&supplied(true), &supplied(false), Some("fresh the cluster has 1 of 1 ready"));
     }
 
     #[test]
