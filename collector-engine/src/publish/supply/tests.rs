@@ -398,6 +398,8 @@ proptest! {
         let mut earlier = (truth.clone(), fixture.clock.now());
         // When the cluster last confirmed what it said, and whether it has answered since.
         let mut confirmed: Option<(Tick, Truth)> = None;
+        // When the last rows were sampled.
+        let mut sampled: Option<Tick> = None;
         for event in events {
             let now = fixture.clock.now();
             match event {
@@ -433,6 +435,7 @@ proptest! {
                         rows.pop();
                         sample.absent = Absent::Unknown(None);
                     }
+                    sampled = (!rows.is_empty()).then_some(now);
                     sample.replicas = rows;
                     fixture.publish("metrics", Fetched::Found(sample));
                 }
@@ -478,6 +481,7 @@ proptest! {
                 };
                 prop_assert!(then.pods.iter().all(Option::is_none), "there were pods");
                 prop_assert!(at.age(now) < Duration::from_secs(120));
+                prop_assert!(sampled.is_none_or(|sampled| sampled <= *at), "a pod was sampled later");
                 prop_assert_eq!(value.oldest, *at);
                 prop_assert_eq!(record.outcome, Outcome::Found);
             }
