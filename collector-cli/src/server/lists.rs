@@ -173,12 +173,12 @@ impl Item {
     }
 
     fn json(&self, fields: Option<&Fields>, wall: SystemTime) -> String {
-        match self.allocation() {
-            Some((variant, allocation)) => Fields::json(
-                fields,
-                &allocation_item(&self.tracked.model, variant, allocation, wall),
-            ),
-            None => Fields::json(fields, &replicas_item(&self.tracked, wall)),
+        if let Some((variant, allocation)) = self.allocation() {
+            let item = allocation_item(&self.tracked.model, variant, allocation, wall);
+            fields.map_or_else(|| to_json(&item), |fields| fields.json(&item))
+        } else {
+            let item = replicas_item(&self.tracked, wall);
+            fields.map_or_else(|| to_json(&item), |fields| fields.json(&item))
         }
     }
 }
