@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use collector_core::{CollectError, MetricsCollector as _, TrackedModel};
+use collector_core::{CollectError, MetricsCollector as _, TrackedModel, VariantName};
 use futures_util::future::join_all;
 
 use super::app::{App, Peer};
@@ -52,10 +52,10 @@ pub(super) async fn replicas_directly(app: &App, request: &Parts) -> Response {
 }
 
 async fn answer_replicas(app: &App, headers: &HeaderMap, uri: &Uri) -> Answered {
-    let known = ["model", "namespace", "accelerator", "fields", "limit", "after"];
+    let known = ["model", "namespace", "accelerator", "variant", "fields", "limit", "after"];
     let mut query = Query::parse(uri, &known)?;
     let fields = Fields::take(&mut query, "Replicas")?;
-    let Some((model, _)) = query.one()? else {
+    let Some(model) = query.one(&[])? else {
         return lists::replicas(app, query, fields, headers);
     };
     app.reads_namespace_of(&model)?;
@@ -76,9 +76,10 @@ pub(super) async fn allocation(
     let known = ["model", "namespace", "variant", "accelerator", "fields", "limit", "after"];
     let mut query = Query::parse(&uri, &known)?;
     let fields = Fields::take(&mut query, "Allocation")?;
-    let Some((model, variant)) = query.one()? else {
+    let Some(model) = query.one(&["variant"])? else {
         return lists::allocations(&app, query, fields, &headers);
     };
+    let variant = query.text("variant").map(VariantName::from);
     app.reads_namespace_of(&model)?;
     let Some(variant) = variant else {
         // A model that there is not has no list of variants, which is not an empty one.

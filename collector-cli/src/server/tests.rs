@@ -164,8 +164,8 @@ async fn wrong_parameters_are_400_and_never_another_question() {
         "/api/v1/replicas?after=x",
         "/api/v1/replicas?fields=modell",
         "/api/v1/replicas?fields=replicas.podname",
-        "/api/v1/allocation?variant=m-h100&namespace=prod",
-        "/api/v1/allocation?variant=m-h100",
+        "/api/v1/replicas?model=org/m&namespace=prod&variant=m-h100",
+        "/api/v1/allocation?model=org/m&namespace=prod&variant=m-h100&accelerator=H100",
         "/api/v1/models?namespace=prod",
     ] {
         let answer = fixture.get(uri).await;

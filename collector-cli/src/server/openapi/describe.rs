@@ -174,10 +174,20 @@ fn paths(schemas: &mut Schemas) -> Value {
     let of_replicas = one_or_list(schemas.of::<ReplicasDocument<'_>>(), replicas_list);
     let of_allocation = one_or_list(schemas.of::<AllocationDocument<'_>>(), allocation_list);
     let of_read = schemas.of::<ListDocument<ReadItem>>();
-    let variant =
-        parameter("variant", "One variant of the model. Without it: the list of all of them.");
-    let replicas =
-        [vec![model(), namespace()], of_lists().to_vec(), vec![fields(), if_none_match()]].concat();
+    let variant = parameter(
+        "variant",
+        "One variant of the model; without it, the list of all of them. Lists: the variants of this name.",
+    );
+    let has_variant = parameter(
+        "variant",
+        "Lists: the models that have a variant of this name. What has no reading is not left out.",
+    );
+    let replicas = [
+        vec![model(), namespace(), has_variant],
+        of_lists().to_vec(),
+        vec![fields(), if_none_match()],
+    ]
+    .concat();
     let allocation =
         [vec![model(), namespace(), variant], of_lists().to_vec(), vec![fields(), if_none_match()]];
     let events = [
