@@ -249,9 +249,16 @@ enum ReadItem {
     Allocation(AllocationItem),
 }
 
-/// Shorter names, for those who generate code.
-const NAMES: [(&str, &str); 3] =
-    [("DocumentItemList", "List"), ("ItemList", "List"), ("Document", "")];
+/// Shorter names, for those who generate code. Generated Go has a `Configuration` of its own.
+const NAMES: [(&str, &str); 4] = [
+    ("ConfigurationDocument", "RunningConfiguration"),
+    ("DocumentItemList", "List"),
+    ("ItemList", "List"),
+    ("Document", ""),
+];
+
+/// Formats that generators do not know, which would take numbers of 32 bits for them.
+const UNKNOWN_FORMATS: [&str; 3] = ["uint", "uint32", "uint64"];
 
 fn document() -> String {
     let mut schemas = Schemas::new();
@@ -295,7 +302,9 @@ fn document() -> String {
         },
     });
     let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
-    NAMES.iter().fold(text, |text, (long, short)| text.replace(long, short))
+    let text = NAMES.iter().fold(text, |text, (long, short)| text.replace(long, short));
+    let format = |name: &str| format!("\"format\": \"{name}\"");
+    UNKNOWN_FORMATS.iter().fold(text, |text, name| text.replace(&format(name), &format("int64")))
 }
 
 #[test]
