@@ -133,24 +133,26 @@ fn ok_json(description: &str, schema: &Value) -> Value {
     ok(description, "application/json", schema)
 }
 
+/// The parameters of lists alone.
+fn of_lists() -> [Value; 3] {
+    [
+        parameter(
+            "accelerator",
+            "Lists: what is on this accelerator. What has no reading is not left out.",
+        ),
+        parameter(
+            "limit",
+            "Lists: at most so many items; `after` in the answer leads to the rest.",
+        ),
+        parameter("after", "Lists: what the page before gave as `after`."),
+    ]
+}
+
 fn paths(schemas: &mut Schemas) -> Value {
     let text = || json!({"type": "string"});
     let model = || parameter("model", "The id of a model, with `namespace`. Without it: a list.");
     let namespace =
         || parameter("namespace", "The namespace of the model, or that of the models of the list.");
-    let of_lists = || {
-        [
-            parameter(
-                "accelerator",
-                "Lists: what is on this accelerator. What has no reading is not left out.",
-            ),
-            parameter(
-                "limit",
-                "Lists: at most so many items; `after` in the answer leads to the rest.",
-            ),
-            parameter("after", "Lists: what the page before gave as `after`."),
-        ]
-    };
     let fields = || {
         parameter(
             "fields",
