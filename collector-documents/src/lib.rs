@@ -47,6 +47,7 @@ mod json;
 mod lists;
 mod pace;
 mod readings;
+mod supply;
 pub mod text;
 
 use std::time::Duration;
