@@ -2,6 +2,7 @@
 //! The real binary, against a server that answers as Prometheus does.
 
 mod access;
+mod cluster;
 mod command_line;
 mod configuration;
 mod demo;
