@@ -48,6 +48,8 @@ mod sim;
 mod terminal;
 #[cfg(feature = "tui")]
 mod top;
+#[cfg(all(feature = "epp", feature = "keda"))]
+mod two_replicas;
 #[cfg(feature = "epp")]
 mod watch;
 mod ways_in;
