@@ -4,5 +4,6 @@
 mod access;
 mod chart;
 mod confined;
+mod examples;
 mod kustomize;
 mod rendered;

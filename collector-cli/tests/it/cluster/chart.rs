@@ -108,7 +108,8 @@ fn the_collector_takes_the_configuration_of_each() {
 #[test]
 fn values_that_cannot_work_are_refused_with_the_reason() {
     let Some(tools) = Tools::or_skip() else { return };
-    let external = "config.external_metrics.listen=0.0.0.0:6443";
+    let external =
+        "config.external_metrics.enabled=true,config.external_metrics.listen=0.0.0.0:9466";
     let api = "apiService.enabled=true,apiService.caBundle=QQ==";
     for (values, reason) in [
         ("replica=3".to_owned(), "additional properties 'replica' not allowed"),
@@ -121,8 +122,9 @@ fn values_that_cannot_work_are_refused_with_the_reason() {
         ("config.scrape.bearer_token=secret".to_owned(), "/config/scrape"),
         ("resources.limits=null".to_owned(), "limits"),
         ("monitor.kind=Probe".to_owned(), "/monitor/kind"),
-        (api.to_owned(), "needs config.external_metrics.listen"),
+        (api.to_owned(), "needs config.external_metrics.enabled"),
         (format!("{external},apiService.enabled=true"), "needs apiService.caBundle"),
+        ("config.external_metrics.enabled=true".to_owned(), "/config/external_metrics"),
         (
             format!("{external},{api},config.keda.listen=0.0.0.0:9465"),
             "KEDA owns v1beta1.external.metrics.k8s.io",

@@ -35,10 +35,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- regexFind "[0-9]+$" . -}}
 {{- end -}}
 
+{{/* The address of the External Metrics API, if it is enabled. */}}
+{{- define "collector.externalMetrics" -}}
+{{- if dig "external_metrics" "enabled" false .Values.config }}{{ .Values.config.external_metrics.listen }}{{ end -}}
+{{- end -}}
+
+{{/* `true` if the External Metrics API asks Kubernetes who may read. */}}
+{{- define "collector.reviews" -}}
+{{- if and (include "collector.externalMetrics" .) (not .Values.config.external_metrics.front_proxy_ca_path) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* `true` if the collector asks the API of Kubernetes, or sends the pod's own token to somebody. */}}
 {{- define "collector.needsToken" -}}
 {{- $token := "/var/run/secrets/kubernetes.io/serviceaccount/" -}}
-{{- if or (dig "kubernetes" "enabled" false .Values.config) (dig "external_metrics" "listen" "" .Values.config) (contains $token (toJson .Values.config)) -}}
+{{- if or (dig "kubernetes" "enabled" false .Values.config) (include "collector.reviews" .) (contains $token (toJson .Values.config)) -}}
 true
 {{- end -}}
 {{- end -}}
@@ -110,8 +122,8 @@ httpGet: { path: {{ .path }}, port: http{{ if $server.tls_cert_path }}, scheme: 
 {{- fail "image.tag: name a version instead of latest: two replicas could run two versions" -}}
 {{- end -}}
 {{- if .Values.apiService.enabled -}}
-{{- if not (dig "external_metrics" "listen" "" $config) -}}
-{{- fail "apiService.enabled needs config.external_metrics.listen, the port that Kubernetes asks" -}}
+{{- if not (include "collector.externalMetrics" .) -}}
+{{- fail "apiService.enabled needs config.external_metrics.enabled, which opens the port that Kubernetes asks" -}}
 {{- end -}}
 {{- if dig "keda" "listen" "" $config -}}
 {{- fail "apiService.enabled and config.keda.listen exclude each other: KEDA owns v1beta1.external.metrics.k8s.io, and its HPAs stop when another server takes it. Switch one of them off" -}}
