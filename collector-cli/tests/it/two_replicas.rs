@@ -38,8 +38,9 @@ fn path() -> String {
     format!("/api/v1/replicas?model={MODEL}&namespace={NAMESPACE}")
 }
 
-/// For a request of `start_fast` to its Prometheus: an answer that takes longer is none.
-const REQUEST_TIMEOUT: f64 = 0.5;
+/// How far the time of a sample may be off: a refresh may meet a scrape between its queries, which is a second, and a request
+/// of `start_fast` takes at most half of one.
+const SLACK: f64 = 1.5;
 
 /// Holds a reading to what is true, and returns its status and the second of its sample.
 #[track_caller]
@@ -54,9 +55,8 @@ fn check_age(daemon: &Daemon) -> (String, f64) {
     let told = reading["ageSeconds"].as_f64().unwrap();
     let second = reading["replicas"][0]["runningRequests"].as_f64().unwrap();
     let truly = |now: f64| (now - second).rem_euclid(1000.0);
-    // The sample is as of when it was asked for, which the collector learns at most so much later.
-    assert!(told + REQUEST_TIMEOUT >= truly(before), "older than told: {before} {reading}");
-    assert!(told <= truly(after) + 0.01, "younger than told: {after} {reading}");
+    assert!(told + SLACK >= truly(before), "older than told: {before} {reading}");
+    assert!(told <= truly(after) + SLACK, "younger than told: {after} {reading}");
     (reading["status"].as_str().unwrap().to_owned(), second)
 }
 
@@ -264,8 +264,8 @@ fn a_rolling_update_fails_no_read_of_either_door() {
     let prometheus = steady_prometheus();
     let runtime = Runtime::new().unwrap();
     let ready = Ready::default();
-    let (ended, answers, calls) =
-        (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (ended, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let answers = [AtomicUsize::new(0), AtomicUsize::new(0)];
     let start = || {
         let replica = serve(&prometheus);
         wait_until(|| is_ready(replica.address));
@@ -273,14 +273,18 @@ fn a_rolling_update_fails_no_read_of_either_door() {
         ready.lock().unwrap().push(Endpoint { address: replica.address, keda });
         replica
     };
+    // Each client has then chosen its replica anew.
     let read_on = || {
-        let (before, called) = (answers.load(Ordering::Relaxed), calls.load(Ordering::Relaxed));
-        wait_until(|| answers.load(Ordering::Relaxed) > before + 50);
-        wait_until(|| calls.load(Ordering::Relaxed) > called + 20);
+        for count in answers.iter().chain([&calls]) {
+            let before = count.load(Ordering::Relaxed);
+            wait_until(|| count.load(Ordering::Relaxed) > before + 20);
+        }
     };
     let old = [start(), start()];
+    // They run until the clients have ended.
+    let mut new = Vec::new();
     thread::scope(|scope| {
-        for _ in 0..2 {
+        for answers in &answers {
             scope.spawn(|| {
                 let mut client = Client { ready: Arc::clone(&ready), kept: None, reads: 0 };
                 while !ended.load(Ordering::Relaxed) {
@@ -299,7 +303,6 @@ fn a_rolling_update_fails_no_read_of_either_door() {
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        let mut new = Vec::new();
         for leaving in old {
             new.push(start());
             read_on();
