@@ -17,6 +17,8 @@ fn documented() -> Vec<(String, String)> {
     let page = fs::read_to_string(repository().join("docs/keda.md")).unwrap();
     let table = page.split_once("| `signal` | unit |").unwrap().1;
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    // A supply is nothing to scale by alone.
+    let rows = rows.filter(|row| !row.starts_with("| `supply-"));
     let cell = |text: &str| text.trim().trim_matches('`').to_owned();
     rows.map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
