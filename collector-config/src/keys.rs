@@ -128,6 +128,9 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "server.allowed_hosts": Texts;
     /// Most tracked models.
     "server.max_tracked": Positive = "10000";
+    /// How long requests are still answered after SIGTERM, while `/readyz` is 503 and no connection is kept, so that clients
+    /// go elsewhere: behind a load balancer or a Service, longer than it takes to notice. See high-availability.md.
+    "server.drain": Duration = "0s";
     /// True: `collector serve` has a PromQL API in front of `prometheus.url`, with its credentials: guarded for autoscalers
     /// (`/api/v1/query`), unguarded for dashboards (`/raw`). Queries over readings and scraped pods need no server. See
     /// promql-api.md.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_core::Namespace;
 use collector_engine::{CacheConfig, Discovery, VariantSpec};
@@ -94,6 +95,9 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// How many models may be tracked. Default 10 000.
     pub max_tracked: usize,
+    /// How long requests are still answered after SIGTERM. Default 0.
+    #[serde(with = "collector_core::duration")]
+    pub drain: Duration,
 }
 
 impl Default for ServerConfig {
@@ -107,6 +111,7 @@ impl Default for ServerConfig {
             admin_token_path: None,
             allowed_hosts: Vec::new(),
             max_tracked: 10_000,
+            drain: Duration::ZERO,
         }
     }
 }

@@ -40,6 +40,10 @@ fn tests(title: &str, command: &[&str]) -> Result<()> {
     if let Some(tools) = install::python_tools()? {
         tests.env("COLLECTOR_PYTHON_TOOLS", tools);
     }
+    // Without these the tests of the chart fail.
+    if let Some(tools) = install::cluster_tools()? {
+        tests.env("COLLECTOR_CLUSTER_TOOLS", tools);
+    }
     step(title, &mut tests)
 }
 

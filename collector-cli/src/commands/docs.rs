@@ -15,7 +15,7 @@ macro_rules! pages {
 }
 
 const PAGES: &[Page] = &pages! {
-    "install": "packages, the container image and systemd";
+    "install": "packages, the container image, systemd, Helm and kustomize";
     "getting-started": "from the demo to a daemon with a configuration";
     "terminal": "every command: read, watch, find what is wrong";
     "concepts": "missing, zero and error; age; windows; a glossary";
@@ -29,6 +29,7 @@ const PAGES: &[Page] = &pages! {
     "checks": "what `collector check` checks";
     "http-api": "readings, events and errors, for controllers and pages";
     "daemon": "reload, access, systemd and the log of `collector serve`";
+    "high-availability": "several replicas: what readers see, what it costs, updates";
     "page": "the live page of `collector serve`";
     "troubleshooting": "what each error means, and what to do";
     "faq": "why 503 and not 0, and other questions";

@@ -18,7 +18,7 @@ use collector_config::{Loaded, Loader};
 use collector_transport::server::Listener;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::config_file::ConfigFile;
 use self::reload::{Cause, Daemon};
@@ -31,7 +31,7 @@ use super::settings::{url_of, value_of};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
 use crate::server::{Events, Lifecycle, Recorder, Reloads, api_tls, load_tls, serve_until};
-use crate::signals::{StopSignals, hangups};
+use crate::signals::{SIGTERM, StopSignals, hangups};
 
 /// How long requests under way may take once a signal came.
 const GRACE: Duration = Duration::from_secs(3);
@@ -131,6 +131,20 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
     };
     systemd.stopping();
     tracing::info!(signal, "Stopping");
+    let drain = daemon.running.settings.loaded.config.server.drain;
+    if signal == SIGTERM && !drain.is_zero() {
+        lifecycle.send_replace(Lifecycle::Draining);
+        let mut drained = pin!(sleep(drain));
+        loop {
+            tokio::select! {
+                biased;
+                // Whoever asks again does not want to wait.
+                _ = signals.received() => break,
+                () = &mut drained => break,
+                _ = watchdog.tick() => systemd.alive(),
+            }
+        }
+    }
     lifecycle.send_replace(Lifecycle::Stopping);
     let collector = Arc::clone(&daemon.running.collector);
     let mut servers = tokio::spawn(async move {

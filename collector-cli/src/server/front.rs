@@ -31,11 +31,16 @@ impl Front {
 
     async fn answer(self, request: Request) -> Response {
         let counted = Counted::new(&request);
+        let app = Arc::clone(&self.app);
         let mut response = match self.app.access.refusal(&request) {
             Some(refusal) => refusal,
             None => self.permitted(request).await,
         };
         harden(&mut response);
+        if app.is_stopping() {
+            // The next request must not arrive on a connection that is about to end.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         counted.answered(&response);
         response
     }

@@ -18,6 +18,7 @@ mod lists;
 mod metrics;
 mod openapi;
 mod page;
+mod process;
 #[cfg(feature = "promql")]
 mod promql;
 mod query;

@@ -2,6 +2,7 @@
 //! The API over a scripted backend, without sockets; `tests/it` has the sockets.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -472,6 +473,25 @@ async fn a_waiting_read_is_answered_when_the_process_exits() {
     });
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.reason(), "Stopping");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_drains_answers_and_sends_its_clients_elsewhere() {
+    let fixture = Fixture::new();
+    fixture.app.ready.store(true, Ordering::Relaxed);
+    let uri = "/api/v1/replicas?model=org/m&namespace=prod";
+    let answer = fixture.get(uri).await;
+    assert!(!answer.headers.contains_key("connection"));
+    assert_eq!(fixture.get("/readyz").await.status, StatusCode::OK);
+
+    fixture.lifecycle.send_replace(Lifecycle::Draining);
+    let answer = fixture.get(uri).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["connection"], "close");
+    let ready = fixture.get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ready.json()["ready"], false);
+    assert_eq!(fixture.get("/healthz").await.status, StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]

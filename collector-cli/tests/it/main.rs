@@ -2,6 +2,7 @@
 //! The real binary, against a server that answers as Prometheus does.
 
 mod access;
+mod cluster;
 mod command_line;
 mod configuration;
 mod demo;
@@ -47,6 +48,8 @@ mod sim;
 mod terminal;
 #[cfg(feature = "tui")]
 mod top;
+#[cfg(all(feature = "epp", feature = "keda"))]
+mod two_replicas;
 #[cfg(feature = "epp")]
 mod watch;
 mod ways_in;

@@ -82,7 +82,6 @@ fn parameter(name: &str, description: &str) -> Value {
     let is_path = name == "name";
     let schema = match name {
         "limit" => json!({"type": "integer", "minimum": 1, "maximum": 10_000}),
-        "from" => json!({"type": "integer", "minimum": 0}),
         _ => json!({"type": "string", "minLength": 1, "maxLength": 4096}),
     };
     json!({
