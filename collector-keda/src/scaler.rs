@@ -156,6 +156,16 @@ impl Scaler {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
     }
 
+    /// The collector that it reads from at present.
+    pub fn collector(&self) -> Arc<CachingCollector> {
+        Arc::clone(&self.source().collector)
+    }
+
+    /// How long a call waits at present for a reading that is not in memory.
+    pub fn wait(&self) -> Duration {
+        self.source().settings.wait
+    }
+
     fn source(&self) -> Arc<Source> {
         Arc::clone(&self.source.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -178,7 +188,10 @@ impl Scaler {
     /// Returns the value of a trigger, or what its metadata put in the place of a value that there is not.
     ///
     /// It waits at most as long as configured.
-    pub(crate) async fn value(&self, trigger: &Trigger) -> Result<f64, Refusal> {
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn value(&self, trigger: &Trigger) -> Result<Measured, Refusal> {
         let subject = &trigger.subject;
         let source = self.source();
         let settings = &source.settings;
@@ -195,7 +208,7 @@ impl Scaler {
         let refusal = match measured {
             Ok(measured) => {
                 lock(&self.values).put(subject, measured);
-                return Ok(measured.value);
+                return Ok(measured);
             }
             Err(refusal) => refusal,
         };
@@ -204,14 +217,16 @@ impl Scaler {
             && refusal.kind == Kind::Partial
             && last.sampled_at.age(now) <= limit
         {
-            return Ok(last.value);
+            return Ok(last);
         }
         match (trigger.on_missing, last) {
-            (OnMissing::Zero, _) if refusal.kind == Kind::Missing => Ok(0.0),
+            (OnMissing::Zero, _) if refusal.kind == Kind::Missing => {
+                Ok(Measured { value: 0.0, sampled_at: now, pods: 0 })
+            }
             (OnMissing::Hold(limit), Some(last))
                 if refusal.kind != Kind::Wrong && last.sampled_at.age(now) <= limit =>
             {
-                Ok(last.value)
+                Ok(last)
             }
             _ => Err(refusal),
         }
@@ -219,7 +234,7 @@ impl Scaler {
 
     /// Whether a trigger is active.
     pub(crate) async fn is_active(&self, trigger: &Trigger) -> Result<bool, Refusal> {
-        Ok(self.value(trigger).await? > trigger.activation)
+        Ok(self.value(trigger).await?.value > trigger.activation)
     }
 
     /// The reading in memory, else the one that arrives in time.

@@ -31,6 +31,7 @@ pub(crate) fn load_tls(files: &TlsFiles<'_>) -> Result<Option<Arc<ServerTls>>, F
         cert_path: cert_path.clone(),
         key_path: key_path.clone(),
         client_ca_path: files.client_ca_path.cloned(),
+        asks_clients: false,
         protocols: files.protocols,
     };
     match ServerTls::new(&settings) {

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the API is told by the cluster that it serves.
+
+use async_trait::async_trait;
+
+use crate::front_proxy::{FrontProxyConfig, User};
+
+/// A cluster: who its front proxy is, and what its users may read.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// The front proxy as it is at present.
+    ///
+    /// # Errors
+    /// Why it is not known, in words.
+    async fn front_proxy(&self) -> Result<FrontProxyConfig, String>;
+
+    /// Whether a user may read a metric.
+    ///
+    /// # Errors
+    /// Why that is not known, in words.
+    async fn review(&self, access: &AccessRequest) -> Result<Decision, String>;
+}
+
+/// What a user wants to read.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct AccessRequest {
+    /// The user.
+    pub user: User,
+    /// The namespace of the metric.
+    pub namespace: String,
+    /// The metric, which is the resource.
+    pub metric: String,
+}
+
+/// Whether a user may read what he asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// He may.
+    pub is_allowed: bool,
+    /// Why, or why not, where the cluster says so.
+    pub reason: String,
+}
