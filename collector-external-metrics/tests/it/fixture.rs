@@ -17,6 +17,7 @@ use collector_testkit::{FakeBackend, TokioClock};
 use collector_transport::Section;
 use collector_transport::server::{Listener, ServerTls, ServerTlsSettings};
 use http_body_util::BodyExt as _;
+use percent_encoding::NON_ALPHANUMERIC;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
@@ -328,7 +329,7 @@ impl Client {
     }
 
     pub(crate) async fn read(&self, namespace: &str, metric: &str, selector: &str) -> Answer {
-        let selector: String = selector.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let selector = percent_encoding::percent_encode(selector.as_bytes(), NON_ALPHANUMERIC);
         let path = format!("{ROOT}/namespaces/{namespace}/{metric}?labelSelector={selector}");
         self.get(&path).await
     }
@@ -361,8 +362,8 @@ impl Client {
                 let stream = TcpStream::connect(address).await.unwrap();
                 let name = ServerName::try_from("localhost").unwrap();
                 let mut stream = connector.connect(name, stream).await.unwrap();
-                let headers: String =
-                    headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+                let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+                let headers = headers.collect::<Vec<_>>().concat();
                 let request = format!(
                     "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                      Accept: application/vnd.kubernetes.protobuf, */*\r\n{headers}\r\n"

@@ -31,7 +31,7 @@ fn wanted(replicas: u64, target: Target, answer: &Answer) -> Result<u64, String>
         }
         Target::Value(target) => {
             let ratio = usage as f64 / target as f64;
-            (ratio, (ratio * replicas as f64).ceil() as u64)
+            (ratio, (usage * replicas).div_ceil(target))
         }
     };
     Ok(if (1.0 - ratio).abs() <= 0.1 { replicas } else { wanted })
