@@ -10,7 +10,9 @@
 //! - [`joined_queries`]: a query of the PromQL client in its parts, for servers that answer from a script,
 //! - under `cfg(loom)`, `explore`: every interleaving of a model's threads,
 //! - with the feature `real-servers`, `PrometheusServer`: a real Prometheus that scrapes a simulated
-//!   fleet, or holds a `History`, as a real `VictoriaMetricsServer` does; and `promtool_or_skip`, its own checks.
+//!   fleet, or holds a `History`, as a real `VictoriaMetricsServer` does; and `promtool_or_skip`, its own checks,
+//! - with the feature `kubernetes`, `kubernetes::Cluster`: an API server that holds what a test applies, and fails as
+//!   it scripts.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
@@ -23,6 +25,8 @@ mod fake_live;
 #[cfg(feature = "real-servers")]
 mod history;
 mod joined_queries;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 #[cfg(feature = "real-servers")]
 mod prometheus_server;
 #[cfg(feature = "real-servers")]

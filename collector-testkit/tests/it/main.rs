@@ -4,6 +4,8 @@
 mod backend_suite;
 mod cache_suite;
 mod fake_backend;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 #[cfg(feature = "real-servers")]
 mod prometheus_server;
 mod wrong;
