@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::{AccessRequest, Cluster, Decision};
+use crate::access_control::{AccessRequest, AccessControl, Decision};
 use crate::counters;
 
 /// How long a decision holds, for and against: as long as that of the API servers that Kubernetes has a library for.
@@ -32,7 +32,7 @@ type Asked = Shared<BoxFuture<'static, Result<Decision, Arc<str>>>>;
 /// The decisions of a cluster.
 #[derive(Clone)]
 pub(crate) struct Reviews {
-    cluster: Arc<dyn Cluster>,
+    cluster: Arc<dyn AccessControl>,
     places: Arc<Semaphore>,
     known: Arc<Mutex<HashMap<AccessRequest, Known>>>,
 }
@@ -44,7 +44,7 @@ enum Known {
 }
 
 impl Reviews {
-    pub(crate) fn new(cluster: Arc<dyn Cluster>) -> Self {
+    pub(crate) fn new(cluster: Arc<dyn AccessControl>) -> Self {
         Self { cluster, places: Arc::new(Semaphore::new(CONCURRENT)), known: Arc::default() }
     }
 

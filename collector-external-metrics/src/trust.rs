@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::cluster::Cluster;
+use crate::access_control::AccessControl;
 use crate::counters;
 use crate::front_proxy::{FrontProxy, Stranger, User};
 
@@ -33,7 +33,7 @@ pub(crate) enum Untrusted {
 
 /// The front proxy as it was read last.
 pub(crate) struct Trust {
-    cluster: Arc<dyn Cluster>,
+    cluster: Arc<dyn AccessControl>,
     current: RwLock<Result<Arc<FrontProxy>, String>>,
     /// When it was read last. Held over a read, so that clients who wait for one share it.
     read_at: Mutex<Option<Instant>>,
@@ -42,7 +42,7 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    pub(crate) fn new(cluster: Arc<dyn Cluster>) -> Self {
+    pub(crate) fn new(cluster: Arc<dyn AccessControl>) -> Self {
         Self {
             cluster,
             current: RwLock::new(Err("it has not been read yet".to_owned())),

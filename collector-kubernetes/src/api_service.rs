@@ -64,3 +64,61 @@ pub async fn api_owner(client: &Client, name: &str) -> Result<ApiOwner, String> 
         problem: problem.unwrap_or_default(),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use collector_testkit::kubernetes::Cluster;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_owner_of_the_metrics_api_is_the_service_of_its_apiservice() {
+        let cluster = Cluster::start().await.unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::try_from(kube::Config::new(cluster.url().parse().unwrap())).unwrap();
+        assert_eq!(api_owner(&client, EXTERNAL_METRICS).await, Ok(ApiOwner::None));
+        let apply = |service: Value, status: Value| {
+            cluster.apply(json!({
+                "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+                "metadata": {"name": EXTERNAL_METRICS},
+                "spec": {
+                    "group": "external.metrics.k8s.io", "version": "v1beta1", "service": service,
+                    "groupPriorityMinimum": 100, "versionPriority": 100
+                },
+                "status": status
+            }));
+        };
+        apply(Value::Null, json!({}));
+        assert_eq!(api_owner(&client, EXTERNAL_METRICS).await, Ok(ApiOwner::ApiServer));
+        let keda = json!({"namespace": "keda", "name": "keda-operator-metrics-apiserver"});
+        let mut expected = ApiServiceOwner {
+            namespace: "keda".to_owned(),
+            name: "keda-operator-metrics-apiserver".to_owned(),
+            port: 443,
+            is_available: None,
+            problem: String::new(),
+        };
+        apply(keda.clone(), json!({}));
+        let owner = api_owner(&client, EXTERNAL_METRICS).await;
+        assert_eq!(owner, Ok(ApiOwner::Service(expected.clone())));
+        let condition = |status, message| {
+            json!({"conditions": [
+                {"type": "Other", "status": "True"},
+                {"type": "Available", "status": status, "reason": "R", "message": message}
+            ]})
+        };
+        apply(keda.clone(), condition("True", "all checks passed"));
+        expected.is_available = Some(true);
+        let owner = api_owner(&client, EXTERNAL_METRICS).await;
+        assert_eq!(owner, Ok(ApiOwner::Service(expected.clone())));
+        apply(keda, condition("False", "connection refused"));
+        expected.is_available = Some(false);
+        expected.problem = "connection refused".to_owned();
+        let owner = api_owner(&client, EXTERNAL_METRICS).await;
+        assert_eq!(owner, Ok(ApiOwner::Service(expected)));
+        cluster.allow(|_| false);
+        let error = api_owner(&client, EXTERNAL_METRICS).await.unwrap_err();
+        assert!(error.contains("allow get on apiservices"), "{error}");
+    }
+}

@@ -144,3 +144,94 @@ pub async fn review_access(
         reason: status.reason.or(status.evaluation_error).unwrap_or_default(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use collector_testkit::kubernetes::Cluster;
+    use serde_json::json;
+
+    use super::*;
+
+    fn client(cluster: &Cluster) -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Client::try_from(kube::Config::new(cluster.url().parse().unwrap())).unwrap()
+    }
+
+    fn config_map(data: &serde_json::Value) -> serde_json::Value {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": NAMESPACE, "name": CONFIG_MAP}, "data": data
+        })
+    }
+
+    #[tokio::test]
+    async fn the_config_map_says_how_the_api_server_shows_itself() {
+        let cluster = Cluster::start().await.unwrap();
+        let client = client(&cluster);
+        // Without aggregation there is no authority.
+        let error = read_request_headers(&client).await.unwrap_err();
+        assert!(error.contains("has no requestheader-client-ca-file"), "{error}");
+        cluster.apply(config_map(&json!({
+            "requestheader-client-ca-file": "PEM",
+            "requestheader-allowed-names": "[\"front-proxy-client\"]",
+            "requestheader-username-headers": "[\"X-Remote-User\"]",
+            "requestheader-group-headers": "[\"X-Remote-Group\"]",
+            "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]"
+        })));
+        let expected = RequestHeaders {
+            client_ca: "PEM".to_owned(),
+            allowed_names: vec!["front-proxy-client".to_owned()],
+            username_headers: vec!["X-Remote-User".to_owned()],
+            uid_headers: Vec::new(),
+            group_headers: vec!["X-Remote-Group".to_owned()],
+            extra_header_prefixes: vec!["X-Remote-Extra-".to_owned()],
+        };
+        assert_eq!(read_request_headers(&client).await, Ok(expected));
+        for names in ["front-proxy-client", "{}", "[1]"] {
+            cluster.apply(config_map(&json!({
+                "requestheader-client-ca-file": "PEM", "requestheader-allowed-names": names
+            })));
+            let error = read_request_headers(&client).await.unwrap_err();
+            assert!(error.contains("requestheader-allowed-names is no list of texts"), "{error}");
+        }
+        cluster.allow(|_| false);
+        let error = read_request_headers(&client).await.unwrap_err();
+        assert!(error.contains("bind the Role extension-apiserver-authentication-reader"), "{error}");
+        cluster.allow(|_| true);
+        cluster.delete(collector_testkit::kubernetes::kinds::CONFIG_MAPS, NAMESPACE, CONFIG_MAP);
+        let error = read_request_headers(&client).await.unwrap_err();
+        assert!(error.contains("cannot be read"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_api_server_says_what_a_user_may_do() {
+        let mut cluster = Cluster::start().await.unwrap();
+        let client = client(&cluster);
+        cluster.allow(|access| access.namespace != "secret");
+        let (groups, extra) = (
+            ["a".to_owned()],
+            BTreeMap::from([("scopes".to_owned(), vec!["x".to_owned()])]),
+        );
+        let question = |namespace| AccessQuestion {
+            user: "hpa",
+            uid: "",
+            groups: &groups,
+            extra: &extra,
+            verb: "list",
+            group: "external.metrics.k8s.io",
+            version: "v1beta1",
+            resource: "collector-queue",
+            namespace,
+        };
+        let answer = review_access(&client, &question("prod")).await.unwrap();
+        assert_eq!(answer, AccessAnswer { is_allowed: true, reason: String::new() });
+        let answer = review_access(&client, &question("secret")).await.unwrap();
+        assert_eq!((answer.is_allowed, answer.reason.is_empty()), (false, false));
+        let asked = cluster.access_reviews().pop().unwrap();
+        assert_eq!((asked.user.as_str(), asked.verb.as_str()), ("hpa", "list"));
+        assert_eq!((asked.group.as_str(), asked.resource.as_str()), ("external.metrics.k8s.io", "collector-queue"));
+        assert_eq!((asked.namespace.as_str(), asked.name.as_str()), ("secret", ""));
+        cluster.stop().await.unwrap();
+        review_access(&client, &question("prod")).await.unwrap_err();
+    }
+}

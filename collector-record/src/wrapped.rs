@@ -62,6 +62,10 @@ impl Backend for RecordedBackend {
     fn gauges(&self) -> Option<&dyn PageGauges> {
         self.inner.gauges()
     }
+
+    fn variants(&self) -> Option<Arc<dyn VariantDirectory>> {
+        self.inner.variants()
+    }
 }
 
 /// Records that there was no answer in time, when the engine drops the fetch: that is an outage too.

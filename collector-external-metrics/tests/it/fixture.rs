@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use collector_core::{ModelRef, ModelSample, ReplicaMetrics, Tick};
 use collector_engine::{CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
 use collector_external_metrics::{
-    AccessRequest, Cluster, Decision, ExternalMetrics, FrontProxyConfig, serve,
+    AccessRequest, AccessControl, Decision, ExternalMetrics, FrontProxyConfig, serve,
 };
 use collector_keda::{Scaler, Settings};
 use collector_testkit::{FakeBackend, TokioClock};
@@ -126,7 +126,7 @@ impl ScriptedCluster {
 }
 
 #[async_trait]
-impl Cluster for ScriptedCluster {
+impl AccessControl for ScriptedCluster {
     async fn front_proxy(&self) -> Result<FrontProxyConfig, String> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.up().await?;
@@ -193,7 +193,7 @@ impl Fixture {
             .build();
         let collector = Arc::new(collector.unwrap());
         let scaler = Arc::new(Scaler::new(Arc::clone(&collector), clock.clone(), settings));
-        let api = ExternalMetrics::new(scaler, clock, Arc::clone(&cluster) as Arc<dyn Cluster>);
+        let api = ExternalMetrics::new(scaler, clock, Arc::clone(&cluster) as Arc<dyn AccessControl>);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let tls = Some(Arc::new(server_tls(&authority.server())));

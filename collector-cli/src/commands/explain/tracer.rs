@@ -94,6 +94,10 @@ impl Backend for Tracer {
         self.backend.gauges()
     }
 
+    fn variants(&self) -> Option<Arc<dyn VariantDirectory>> {
+        self.backend.variants()
+    }
+
     fn live(&self) -> Option<&dyn LiveSource> {
         None
     }

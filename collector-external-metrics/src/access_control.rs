@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the API is told by the cluster that it serves.
+//! Who may read: questions that the cluster answers.
 
 use async_trait::async_trait;
 
 use crate::front_proxy::{FrontProxyConfig, User};
 
-/// A cluster: who its front proxy is, and what its users may read.
+/// Says who the front proxy is, and what users may read.
 #[async_trait]
-pub trait Cluster: Send + Sync + 'static {
+pub trait AccessControl: Send + Sync + 'static {
     /// The front proxy as it is at present.
     ///
     /// # Errors
