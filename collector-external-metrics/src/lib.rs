@@ -21,7 +21,7 @@ mod server;
 mod service;
 mod trust;
 
-pub use access_control::{AccessRequest, AccessControl, Decision};
+pub use access_control::{AccessControl, AccessRequest, Decision};
 pub use front_proxy::{FrontProxyConfig, User};
 pub use selector::{Operator, Requirement, label_of, parse as parse_selector};
 pub use server::serve;

@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use crate::access_control::{AccessRequest, AccessControl, Decision};
+use crate::access_control::{AccessControl, AccessRequest, Decision};
 use crate::counters;
 
 /// How long a decision holds, for and against: as long as that of the API servers that Kubernetes has a library for.

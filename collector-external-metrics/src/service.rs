@@ -14,8 +14,8 @@ use percent_encoding::percent_decode_str;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 
+use crate::access_control::{AccessControl, AccessRequest, Decision};
 use crate::answer::{self, GROUP, GROUP_VERSION};
-use crate::access_control::{AccessRequest, AccessControl, Decision};
 use crate::counters;
 use crate::front_proxy::User;
 use crate::models::model_of;
@@ -41,7 +41,11 @@ impl std::fmt::Debug for ExternalMetrics {
 
 impl ExternalMetrics {
     /// The signals of a scaler, for the users of a cluster.
-    pub fn new(scaler: Arc<Scaler>, clock: Arc<dyn Clock>, cluster: Arc<dyn AccessControl>) -> Self {
+    pub fn new(
+        scaler: Arc<Scaler>,
+        clock: Arc<dyn Clock>,
+        cluster: Arc<dyn AccessControl>,
+    ) -> Self {
         let trust = Trust::new(Arc::clone(&cluster));
         Self { scaler, clock, trust, reviews: Reviews::new(cluster) }
     }

@@ -75,7 +75,6 @@ mod tests {
     #[tokio::test]
     async fn the_owner_of_the_metrics_api_is_the_service_of_its_apiservice() {
         let cluster = Cluster::start().await.unwrap();
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::try_from(kube::Config::new(cluster.url().parse().unwrap())).unwrap();
         assert_eq!(api_owner(&client, EXTERNAL_METRICS).await, Ok(ApiOwner::None));
         let apply = |service: Value, status: Value| {

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use collector_core::Namespace;
 use collector_core::ErrorKind;
+use collector_core::Namespace;
 use collector_transport::root_cause;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -183,7 +183,8 @@ mod tests {
         check(contexts, Some("b"), Some("has no context \"b\", but a"));
         check("contexts: []", None, Some("has no current context"));
         check("[", None, Some("kubernetes.kubeconfig: cannot use "));
-        let absent = ClusterConfig { kubeconfig: Some("/absent".into()), ..ClusterConfig::default() };
+        let absent =
+            ClusterConfig { kubeconfig: Some("/absent".into()), ..ClusterConfig::default() };
         let error = absent.check().unwrap_err().to_string();
         assert!(error.starts_with("kubernetes.kubeconfig: cannot use /absent: "), "{error}");
         assert!(ClusterConfig::default().check().is_ok());

@@ -153,7 +153,6 @@ mod tests {
     use super::*;
 
     fn client(cluster: &Cluster) -> Client {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Client::try_from(kube::Config::new(cluster.url().parse().unwrap())).unwrap()
     }
 
@@ -196,7 +195,10 @@ mod tests {
         }
         cluster.allow(|_| false);
         let error = read_request_headers(&client).await.unwrap_err();
-        assert!(error.contains("bind the Role extension-apiserver-authentication-reader"), "{error}");
+        assert!(
+            error.contains("bind the Role extension-apiserver-authentication-reader"),
+            "{error}"
+        );
         cluster.allow(|_| true);
         cluster.delete(collector_testkit::kubernetes::kinds::CONFIG_MAPS, NAMESPACE, CONFIG_MAP);
         let error = read_request_headers(&client).await.unwrap_err();
@@ -208,10 +210,8 @@ mod tests {
         let mut cluster = Cluster::start().await.unwrap();
         let client = client(&cluster);
         cluster.allow(|access| access.namespace != "secret");
-        let (groups, extra) = (
-            ["a".to_owned()],
-            BTreeMap::from([("scopes".to_owned(), vec!["x".to_owned()])]),
-        );
+        let (groups, extra) =
+            (["a".to_owned()], BTreeMap::from([("scopes".to_owned(), vec!["x".to_owned()])]));
         let question = |namespace| AccessQuestion {
             user: "hpa",
             uid: "",
@@ -229,7 +229,10 @@ mod tests {
         assert_eq!((answer.is_allowed, answer.reason.is_empty()), (false, false));
         let asked = cluster.access_reviews().pop().unwrap();
         assert_eq!((asked.user.as_str(), asked.verb.as_str()), ("hpa", "list"));
-        assert_eq!((asked.group.as_str(), asked.resource.as_str()), ("external.metrics.k8s.io", "collector-queue"));
+        assert_eq!(
+            (asked.group.as_str(), asked.resource.as_str()),
+            ("external.metrics.k8s.io", "collector-queue")
+        );
         assert_eq!((asked.namespace.as_str(), asked.name.as_str()), ("secret", ""));
         cluster.stop().await.unwrap();
         review_access(&client, &question("prod")).await.unwrap_err();

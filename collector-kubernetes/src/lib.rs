@@ -33,3 +33,4 @@ pub use directory::ClusterDirectory;
 pub use extension::{
     AccessAnswer, AccessQuestion, RequestHeaders, read_request_headers, review_access,
 };
+pub use kube::Client;

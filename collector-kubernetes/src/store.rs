@@ -48,7 +48,12 @@ pub(crate) enum Known {
 
 impl Store {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { state: RwLock::default(), generation: AtomicU64::new(0), clock, news: watch::Sender::new(0) }
+        Self {
+            state: RwLock::default(),
+            generation: AtomicU64::new(0),
+            clock,
+            news: watch::Sender::new(0),
+        }
     }
 
     pub(crate) fn now(&self) -> Tick {
@@ -255,10 +260,8 @@ impl Store {
 impl State {
     fn put(&mut self, kind: Kind, object: Object, now: Tick) {
         let namespace = object.namespace.clone();
-        let space = self
-            .spaces
-            .entry(namespace.clone())
-            .or_insert_with(|| Space::new(namespace.clone()));
+        let space =
+            self.spaces.entry(namespace.clone()).or_insert_with(|| Space::new(namespace.clone()));
         let changes = space.put(kind, object, now);
         self.note(&namespace, changes);
     }

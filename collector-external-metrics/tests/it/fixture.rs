@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use collector_core::{ModelRef, ModelSample, ReplicaMetrics, Tick};
 use collector_engine::{CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
 use collector_external_metrics::{
-    AccessRequest, AccessControl, Decision, ExternalMetrics, FrontProxyConfig, serve,
+    AccessControl, AccessRequest, Decision, ExternalMetrics, FrontProxyConfig, serve,
 };
 use collector_keda::{Scaler, Settings};
 use collector_testkit::{FakeBackend, TokioClock};
@@ -193,7 +193,8 @@ impl Fixture {
             .build();
         let collector = Arc::new(collector.unwrap());
         let scaler = Arc::new(Scaler::new(Arc::clone(&collector), clock.clone(), settings));
-        let api = ExternalMetrics::new(scaler, clock, Arc::clone(&cluster) as Arc<dyn AccessControl>);
+        let api =
+            ExternalMetrics::new(scaler, clock, Arc::clone(&cluster) as Arc<dyn AccessControl>);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let tls = Some(Arc::new(server_tls(&authority.server())));

@@ -242,7 +242,8 @@ struct NodeSelector(Option<Arc<str>>);
 
 impl<'de> Deserialize<'de> for NodeSelector {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut labels = std::collections::HashMap::<Box<str>, Arc<str>>::deserialize(deserializer)?;
+        let mut labels =
+            std::collections::HashMap::<Box<str>, Arc<str>>::deserialize(deserializer)?;
         Ok(Self(ACCELERATOR_LABELS.iter().find_map(|label| labels.remove(*label))))
     }
 }
@@ -333,7 +334,9 @@ fn scaler(raw: Raw<ScalerSpec>) -> Object {
     };
     let (model, cost) = (annotations.model, annotations.cost);
     let content = match raw.spec {
-        None => ScalerObject { model: short(model), cost, accelerator: labels.accelerator, ..content },
+        None => {
+            ScalerObject { model: short(model), cost, accelerator: labels.accelerator, ..content }
+        }
         Some(spec) => ScalerObject {
             target: spec.scale_target_ref.and_then(TargetReference::target),
             model: short(spec.model.or(model)),

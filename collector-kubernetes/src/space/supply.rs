@@ -43,9 +43,8 @@ impl Space {
             workloads.push(Workload::new(None, None, bare));
         }
         let mut supply = Supply::new(as_of, workloads);
-        let of_model = self.deleted.iter().filter(|(_, (at, of))| {
-            of == model && at.age(now) < DELETED_FOR
-        });
+        let of_model =
+            self.deleted.iter().filter(|(_, (at, of))| of == model && at.age(now) < DELETED_FOR);
         supply.deleted = of_model.map(|(name, (at, _))| (name.clone(), *at)).collect();
         let is_complete = self.unresolved.is_empty()
             && self.stray.is_empty()
@@ -102,7 +101,12 @@ impl Space {
         if let Some(more) = self.stray.len().checked_sub(PODS_LISTED).filter(|more| *more > 0) {
             let problem = format!("{more} more pods have labels that name nothing that is known");
             let name = self.namespace.as_str();
-            conditions.insert(self.condition("Namespace", name, problem, "see those that are listed"));
+            conditions.insert(self.condition(
+                "Namespace",
+                name,
+                problem,
+                "see those that are listed",
+            ));
         }
     }
 
