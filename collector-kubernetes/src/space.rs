@@ -194,10 +194,6 @@ impl Space {
     pub(crate) fn models(&self) -> impl Iterator<Item = &ModelId> {
         self.models.keys()
     }
-
-    pub(crate) fn knows(&self, model: &ModelId) -> bool {
-        self.models.contains_key(model)
-    }
 }
 
 #[cfg(test)]
