@@ -83,6 +83,8 @@ async fn a_kind_that_is_not_served_is_unknown_until_it_is() {
     );
     cluster.serve(SCALED_OBJECTS);
     assert!(scaled_objects.list(&ListParams::default()).await.unwrap().items.is_empty());
+    let groups = client.list_api_groups().await.unwrap().groups;
+    assert!(groups.iter().any(|group| group.name == "keda.sh"));
     let served = client.list_api_group_resources("keda.sh/v1alpha1").await.unwrap();
     assert_eq!(served.resources[0].name, "scaledobjects");
     assert_eq!(client.list_core_api_versions().await.unwrap().versions, ["v1"]);
@@ -304,7 +306,14 @@ async fn held_pages_wait_for_their_release() {
     held.release(1);
     assert_eq!(list.await.unwrap().items.len(), 1);
     assert_eq!(cluster.counters().held_pages(PODS), 0);
+    // One release is for one page; without the handle no page is held.
+    let mut list = Box::pin(pods.list(&params));
+    tokio::select! {
+        answer = &mut list => panic!("answered: {answer:?}"),
+        () = cluster.wait_for(|counters| counters.held_pages(PODS) == 1) => {}
+    }
     drop(held);
+    list.await.unwrap();
     pods.list(&params).await.unwrap();
 }
 

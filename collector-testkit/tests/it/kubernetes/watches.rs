@@ -151,9 +151,9 @@ async fn an_object_that_stops_matching_is_deleted() {
 #[tokio::test(start_paused = true)]
 async fn bookmarks_and_the_timeout_follow_the_clock() {
     let cluster = Cluster::start().await.unwrap();
-    cluster.set_bookmark_interval(Some(Duration::from_secs(60)));
+    cluster.set_bookmark_interval(Some(Duration::from_secs(10)));
     let version = cluster.resource_version();
-    let params = WatchParams::default().timeout(150);
+    let params = WatchParams::default().timeout(25);
     let mut events = PodEvents::open(&pods(&cluster), &params, &version.to_string()).await;
     assert_eq!(events.next().await, format!("BOOKMARK {version}"));
     assert_eq!(events.next().await, format!("BOOKMARK {version}"));
