@@ -190,6 +190,7 @@ impl Loader {
             promql: common.promql,
             keda: common.keda,
             external_metrics: common.external_metrics,
+            kubernetes: common.kubernetes,
             metrics: common.metrics,
             log: common.log,
             sections,

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::backend::{BackendSettings, Backends};
 use crate::external_metrics::ExternalMetricsConfig;
 use crate::keda::KedaConfig;
+use crate::kubernetes::KubernetesConfig;
 use crate::metrics::MetricsConfig;
 use crate::promql::PromqlConfig;
 
@@ -40,6 +41,8 @@ pub struct CollectorConfig {
     pub keda: KedaConfig,
     /// The External Metrics API of `serve`.
     pub external_metrics: ExternalMetricsConfig,
+    /// The cluster whose variants and pods are read.
+    pub kubernetes: KubernetesConfig,
     /// What is on `/metrics` of `serve`.
     pub metrics: MetricsConfig,
     /// What is logged.
@@ -167,6 +170,7 @@ pub(crate) struct CommonSections {
     pub(crate) promql: PromqlConfig,
     pub(crate) keda: KedaConfig,
     pub(crate) external_metrics: ExternalMetricsConfig,
+    pub(crate) kubernetes: KubernetesConfig,
     pub(crate) metrics: MetricsConfig,
     pub(crate) log: LogConfig,
 }
@@ -183,6 +187,7 @@ impl Default for CommonSections {
             promql: PromqlConfig::default(),
             keda: KedaConfig::default(),
             external_metrics: ExternalMetricsConfig::default(),
+            kubernetes: KubernetesConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         }
@@ -228,6 +233,7 @@ mod tests {
             promql: _,
             keda: _,
             external_metrics: _,
+            kubernetes: _,
             metrics: _,
             log: _,
         } = CommonSections::default();
@@ -241,6 +247,7 @@ mod tests {
             "promql",
             "keda",
             "external_metrics",
+            "kubernetes",
             "metrics",
             "log",
         ];
@@ -256,6 +263,7 @@ mod tests {
         assert_eq!(fields::<PromqlConfig>(), names(keys(), "promql."));
         assert_eq!(fields::<KedaConfig>(), names(keys(), "keda."));
         assert_eq!(fields::<ExternalMetricsConfig>(), names(keys(), "external_metrics."));
+        assert_eq!(fields::<KubernetesConfig>(), names(keys(), "kubernetes."));
         assert_eq!(fields::<MetricsConfig>(), names(keys(), "metrics."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
         assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));

@@ -92,7 +92,7 @@ impl Space {
         let pod_name = object.pod_name();
         let key = (kind, object.name);
         match object.content {
-            Content::Pod(pod) => return self.put_pod(pod_name, pod, now),
+            Content::Pod(pod) => return self.put_pod(&pod_name, pod, now),
             Content::Workload(workload) => {
                 let target = Target::new(kind, key.1);
                 if self.workloads.get(&target) != Some(&workload) {

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use collector_config::{CollectorConfig, Loaded};
@@ -19,7 +19,6 @@ use collector_kubernetes::{
 };
 use collector_transport::server::Listener;
 use collector_transport::{NamedFile, Section};
-use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
 use super::scaler_door::{ScalerDoor, address_of, bind, settings};
@@ -55,15 +54,7 @@ impl ScalerDoor for ExternalMetricsDoor {
     ) -> Result<Self, Failure> {
         let config = &loaded.config.external_metrics;
         let tls = load_tls(&external_metrics_tls(config))?;
-        let access: Arc<dyn AccessControl> = match &config.front_proxy_ca_path {
-            Some(path) => {
-                let section = Section { name: "external_metrics", variables: None };
-                let file = NamedFile::new(section, "front_proxy_ca_path", path);
-                file.read().map_err(|error| Failure::usage(error.to_string()))?;
-                Arc::new(Files { file, names: config.front_proxy_names.clone() })
-            }
-            None => Arc::new(ClusterAccess::default()),
-        };
+        let access = Arc::new(Access::new(loaded)?);
         let socket = bind(address, "external_metrics.listen").await?;
         let scaler = Arc::new(Scaler::new(collector, Arc::clone(&clock), settings(loaded)?));
         let api = Arc::new(ExternalMetrics::new(Arc::clone(&scaler), clock, access));
@@ -77,10 +68,10 @@ impl ScalerDoor for ExternalMetricsDoor {
     fn announce(&self, loaded: &Loaded) -> Result<SocketAddr, Failure> {
         let address = address_of(&self.listener.socket)?;
         tracing::info!("The External Metrics API listens on https://{address}");
-        if loaded.config.external_metrics.front_proxy_ca_path.is_some() {
-            tracing::info!(
-                "Every user of the API server can read External Metrics: with external_metrics.front_proxy_ca_path no cluster \
-                 is asked what a user may read"
+        if !asks_cluster(&loaded.config) {
+            tracing::warn!(
+                "Every user of the API server can read External Metrics: with external_metrics.front_proxy_ca_path and \
+                 without kubernetes.enabled, no cluster is asked what a user may read"
             );
         }
         Ok(address)
@@ -91,24 +82,55 @@ impl ScalerDoor for ExternalMetricsDoor {
     }
 }
 
-/// The cluster in which this process runs.
-#[derive(Default)]
-struct ClusterAccess {
-    /// Made when it is first needed: what it is made of may not be there yet.
-    client: OnceCell<Client>,
+/// Whether a cluster says what users may read.
+fn asks_cluster(config: &CollectorConfig) -> bool {
+    config.external_metrics.front_proxy_ca_path.is_none() || config.kubernetes.enabled
 }
 
-impl ClusterAccess {
-    async fn client(&self) -> Result<&Client, String> {
-        let connect = async || ClusterConfig::default().connect().await;
-        self.client.get_or_try_init(connect).await.map_err(|error| error.to_string())
+/// Who may read, as the cluster says; where files are configured, as they say.
+struct Access {
+    cluster: Option<Api>,
+    /// The front proxy's authorities, and its names.
+    file: Option<(NamedFile, Vec<String>)>,
+}
+
+impl Access {
+    fn new(loaded: &Loaded) -> Result<Self, Failure> {
+        let config = &loaded.config.external_metrics;
+        let usage = |error: &dyn std::error::Error| Failure::usage(error.to_string());
+        let file = match &config.front_proxy_ca_path {
+            None => None,
+            Some(path) => {
+                let section = Section { name: "external_metrics", variables: None };
+                let file = NamedFile::new(section, "front_proxy_ca_path", path);
+                file.read().map_err(|error| usage(&error))?;
+                Some((file, config.front_proxy_names.clone()))
+            }
+        };
+        let cluster = if asks_cluster(&loaded.config) {
+            let config = loaded.config.kubernetes.cluster();
+            config.check().map_err(|error| usage(&error))?;
+            Some(Api { config, client: Mutex::default() })
+        } else {
+            None
+        };
+        Ok(Self { cluster, file })
     }
 }
 
 #[async_trait]
-impl AccessControl for ClusterAccess {
+impl AccessControl for Access {
     async fn front_proxy(&self) -> Result<FrontProxyConfig, String> {
-        let headers = read_request_headers(self.client().await?).await?;
+        if let Some((file, names)) = &self.file {
+            let file = file.clone();
+            let read = spawn_blocking(move || file.read()).await;
+            let authorities = read.map_err(|_| "reading it panicked".to_owned())?;
+            let mut config = FrontProxyConfig::new(authorities.map_err(|error| error.to_string())?);
+            config.allowed_names.clone_from(names);
+            return Ok(config);
+        }
+        let Some(api) = &self.cluster else { return Err("there is no cluster".to_owned()) };
+        let headers = api.kept(read_request_headers(&api.client().await?).await)?;
         let mut config = FrontProxyConfig::new(headers.client_ca.into_bytes());
         config.allowed_names = headers.allowed_names;
         config.username_headers = headers.username_headers;
@@ -119,6 +141,9 @@ impl AccessControl for ClusterAccess {
     }
 
     async fn review(&self, access: &AccessRequest) -> Result<Decision, String> {
+        let Some(api) = &self.cluster else {
+            return Ok(Decision { is_allowed: true, reason: String::new() });
+        };
         let AccessRequest { user, namespace, metric } = access;
         let question = AccessQuestion {
             user: &user.name,
@@ -132,29 +157,38 @@ impl AccessControl for ClusterAccess {
             resource: metric,
             namespace,
         };
-        let answer = review_access(self.client().await?, &question).await?;
+        let answer = api.kept(review_access(&api.client().await?, &question).await)?;
         Ok(Decision { is_allowed: answer.is_allowed, reason: answer.reason })
     }
 }
 
-/// Files instead of a cluster: the front proxy's users may read everything.
-struct Files {
-    file: NamedFile,
-    names: Vec<String>,
+/// The API server of the cluster.
+struct Api {
+    config: ClusterConfig,
+    /// Made when it is needed, and made again after an error: files that it is made of may be new.
+    client: Mutex<Option<Client>>,
 }
 
-#[async_trait]
-impl AccessControl for Files {
-    async fn front_proxy(&self) -> Result<FrontProxyConfig, String> {
-        let file = self.file.clone();
-        let read = spawn_blocking(move || file.read()).await;
-        let authorities = read.map_err(|_| "reading it panicked".to_owned())?;
-        let mut config = FrontProxyConfig::new(authorities.map_err(|error| error.to_string())?);
-        config.allowed_names.clone_from(&self.names);
-        Ok(config)
+impl Api {
+    async fn client(&self) -> Result<Client, String> {
+        let known = self.lock().clone();
+        if let Some(client) = known {
+            return Ok(client);
+        }
+        let client = self.config.connect().await.map_err(|error| error.to_string())?;
+        *self.lock() = Some(client.clone());
+        Ok(client)
     }
 
-    async fn review(&self, _: &AccessRequest) -> Result<Decision, String> {
-        Ok(Decision { is_allowed: true, reason: String::new() })
+    /// Keeps the client only if it got an answer.
+    fn kept<T>(&self, answer: Result<T, String>) -> Result<T, String> {
+        if answer.is_err() {
+            *self.lock() = None;
+        }
+        answer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -98,7 +98,11 @@ async fn a_list_whose_pages_expire_is_begun_again() {
     let held = server.hold_pages(kinds::PODS);
     let watching = Watching::new(&server);
     held.release(2);
-    server.wait_for(|counters| counters.held_pages(kinds::PODS) == 1 && counters.requests(Verb::List, kinds::PODS) == 3).await;
+    server
+        .wait_for(|counters| {
+            counters.held_pages(kinds::PODS) == 1 && counters.requests(Verb::List, kinds::PODS) == 3
+        })
+        .await;
     assert_eq!(watching.shown(), None, "a part of a list is no answer");
     server.expire_continue_tokens();
     drop(held);

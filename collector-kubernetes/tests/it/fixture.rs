@@ -34,7 +34,8 @@ pub(crate) fn hpa(name: &str, deployment: &str) -> Value {
 /// A pod of the Deployment `d` that was never Ready.
 pub(crate) fn starting(name: &str) -> fixtures::Pod {
     let pod = fixtures::pod(NAMESPACE, name).uid(&format!("uid-{name}"));
-    pod.owner("ReplicaSet", "d-5d4f8c7b9", "replicaset-d").set("/status/containerStatuses", json!([]))
+    pod.owner("ReplicaSet", "d-5d4f8c7b9", "replicaset-d")
+        .set("/status/containerStatuses", json!([]))
 }
 
 /// A server with the model on a Deployment of some pods: `d-5d4f8c7b9-0` and so on.
@@ -145,9 +146,8 @@ impl Watching {
                 news.changed().await.unwrap();
             }
         };
-        if tokio::time::timeout(Duration::from_secs(300), wait).await.is_err() {
-            panic!("expected {what}, got {:?}", self.pushed.last.lock().unwrap());
-        }
+        let ended = tokio::time::timeout(Duration::from_secs(300), wait).await;
+        assert!(ended.is_ok(), "expected {what}, got {:?}", self.pushed.last.lock().unwrap());
     }
 
     /// Waits until the pods of the model are these: `name=state`.

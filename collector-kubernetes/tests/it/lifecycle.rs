@@ -35,14 +35,18 @@ async fn a_pod_is_seen_from_its_start_to_its_end() {
 async fn no_pod_is_a_known_zero_and_no_model_is_missing() {
     let server = kubernetes::Cluster::start().await.unwrap();
     let watching = Watching::new(&server);
-    watching.wait("that the model is missing", |answer| matches!(answer, Answer::Missing { .. })).await;
+    watching
+        .wait("that the model is missing", |answer| matches!(answer, Answer::Missing { .. }))
+        .await;
     server.apply_all(fixtures::deployment(NAMESPACE, "d", 0));
     server.apply(hpa("v", "d"));
     watching.wait_for("none").await;
     server.apply(starting("p"));
     watching.wait_for("p=starting").await;
     server.delete(kinds::HORIZONTAL_POD_AUTOSCALERS, NAMESPACE, "v");
-    watching.wait("that the model is missing", |answer| matches!(answer, Answer::Missing { .. })).await;
+    watching
+        .wait("that the model is missing", |answer| matches!(answer, Answer::Missing { .. }))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +81,9 @@ async fn a_kind_that_is_served_later_is_found() {
     server.stop_serving(kinds::SCALED_OBJECTS);
     server.delete(kinds::HORIZONTAL_POD_AUTOSCALERS, NAMESPACE, "v");
     let watching = Watching::new(&server);
-    watching.wait("that the model is missing", |answer| matches!(answer, Answer::Missing { .. })).await;
+    watching
+        .wait("that the model is missing", |answer| matches!(answer, Answer::Missing { .. }))
+        .await;
     server.serve(kinds::SCALED_OBJECTS);
     let object = fixtures::scaled_object(NAMESPACE, "v", "d");
     server.apply(object.annotations(&[("llm-d.ai/model-id", "org/m")]));
