@@ -13,7 +13,8 @@ use crate::answer::METRIC_PREFIX;
 use crate::selector;
 
 /// Labels of every metric.
-const LABELS: [&str; 5] = ["model", "modelNamespace", "variant", "maxAge", "onMissing"];
+const LABELS: [&str; 6] =
+    ["model", "modelNamespace", "variant", "maxAge", "onMissing", "pendingCredit"];
 /// What an HPA has of its own.
 const OF_THE_HPA: [&str; 2] = ["target", "activation"];
 

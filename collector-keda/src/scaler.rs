@@ -14,6 +14,7 @@ use collector_engines::Engines;
 use tokio::time::timeout;
 
 use crate::api::ScaledObjectRef;
+use crate::credit::Credit;
 use crate::memory::{Named, Values};
 use crate::metadata::{OnMissing, Trigger, unknown_keys};
 use crate::refusal::{Kind, NoReading, Refusal};
@@ -102,7 +103,7 @@ impl Trigger {
     }
 
     /// The greatest age of a value, and the key that sets it.
-    fn age_limit(&self, settings: &Settings) -> (Duration, &'static str) {
+    pub(crate) fn age_limit(&self, settings: &Settings) -> (Duration, &'static str) {
         let threshold = settings.unavailable_threshold;
         match self.max_age {
             Some(max_age) if max_age < threshold => (max_age, "maxAge"),
@@ -185,13 +186,21 @@ impl Scaler {
         }
     }
 
-    /// Returns the value of a trigger, or what its metadata put in the place of a value that there is not.
+    /// Returns the value of a trigger, or what its metadata put in the place of a value that there is not, less the credit
+    /// for pods that start.
     ///
     /// It waits at most as long as configured.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn value(&self, trigger: &Trigger) -> Result<Measured, Refusal> {
+        let (measured, credit) = self.known(trigger).await?;
+        let value = measured.value;
+        let value = credit.map_or(value, |credit| trigger.credited(value, credit));
+        Ok(Measured { value, ..measured })
+    }
+
+    async fn known(&self, trigger: &Trigger) -> Result<(Measured, Option<Credit>), Refusal> {
         let subject = &trigger.subject;
         let source = self.source();
         let settings = &source.settings;
@@ -201,6 +210,7 @@ impl Scaler {
         let reading = self.read(&source, &subject.model).await;
         let now = self.clock.now();
         let last = lock(&self.values).get(subject);
+        let credit = reading.as_ref().ok().and_then(|it| self.credit(trigger, it, settings, now));
         let measured = reading
             .map_err(|no_reading| Refusal::no_reading(&subject.model, &no_reading))
             .and_then(|reading| trigger.measured(&reading, settings, last, now));
@@ -208,7 +218,7 @@ impl Scaler {
         let refusal = match measured {
             Ok(measured) => {
                 lock(&self.values).put(subject, measured);
-                return Ok(measured);
+                return Ok((measured, credit));
             }
             Err(refusal) => refusal,
         };
@@ -217,24 +227,48 @@ impl Scaler {
             && refusal.kind == Kind::Partial
             && last.sampled_at.age(now) <= limit
         {
-            return Ok(last);
+            return Ok((last, credit));
         }
         match (trigger.on_missing, last) {
             (OnMissing::Zero, _) if refusal.kind == Kind::Missing => {
-                Ok(Measured { value: 0.0, sampled_at: now, pods: 0 })
+                Ok((Measured { value: 0.0, sampled_at: now, pods: 0 }, None))
             }
             (OnMissing::Hold(limit), Some(last))
                 if refusal.kind != Kind::Wrong && last.sampled_at.age(now) <= limit =>
             {
-                Ok(last)
+                Ok((last, credit))
             }
             _ => Err(refusal),
         }
     }
 
-    /// Whether a trigger is active.
+    /// The pods that start, if the trigger asks for them and they are known. That they are not is logged once.
+    fn credit(
+        &self,
+        trigger: &Trigger,
+        reading: &Reading<Replicas>,
+        settings: &Settings,
+        now: Tick,
+    ) -> Option<Credit> {
+        let unknown = match trigger.credit(reading, settings, now)? {
+            Ok(credit) => return Some(credit),
+            Err(unknown) => unknown,
+        };
+        let model = &trigger.subject.model;
+        if lock(&self.named).is_new(&model.to_string(), "pendingCredit") {
+            tracing::warn!(
+                model = ?model.model,
+                namespace = ?model.namespace,
+                reason = unknown,
+                "Pods that start are not known, so pendingCredit has no effect"
+            );
+        }
+        None
+    }
+
+    /// Whether a trigger is active. A credit is for replicas that exist, and makes none inactive.
     pub(crate) async fn is_active(&self, trigger: &Trigger) -> Result<bool, Refusal> {
-        Ok(self.value(trigger).await?.value > trigger.activation)
+        Ok(self.known(trigger).await?.0.value > trigger.activation)
     }
 
     /// The reading in memory, else the one that arrives in time.
