@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use serde_json::Value;
+use collector_testkit::kubernetes::Cluster;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -100,13 +101,75 @@ async fn an_hpa_reads_a_fleet_through_the_api_server() {
     assert_eq!(exit, Some(0), "{log}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cluster_says_who_the_api_server_is_and_what_users_may_read() {
+    let (pods, authority) = (Pods::start().await, Authority::new());
+    let cluster = Cluster::start().await.unwrap();
+    cluster.allow(|access| access.namespace != "secret");
+    let pem = std::fs::read_to_string(authority.file()).unwrap();
+    cluster.apply(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"},
+        "data": {
+            "requestheader-client-ca-file": pem, "requestheader-allowed-names": "[]",
+            "requestheader-username-headers": "[\"X-Remote-User\"]",
+            "requestheader-group-headers": "[\"X-Remote-Group\"]",
+            "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]"
+        }
+    }));
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "c", "cluster": {"server": cluster.url()}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}]
+    });
+    let kubeconfig = authority.write("kubeconfig", &kubeconfig.to_string());
+    let section = section(&authority);
+    let of_cluster: String = section
+        .lines()
+        .filter(|line| !line.contains("_ca_path"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let section = format!("[kubernetes]\nkubeconfig = \"{}\"\n{of_cluster}", kubeconfig.display());
+    let served = Served::start(collector().arg("--config").arg(pods.config(&section)));
+    let (address, front_proxy) = (address(&served), authority.sign("front-proxy-client"));
+    let read = async |path: &str| get(address, &authority, &front_proxy, path).await;
+    // The first scrape may take longer than a call.
+    loop {
+        match read(&format!("{QUEUE}org_model")).await {
+            (200, list) => break assert_eq!(list["kind"], "ExternalMetricValueList"),
+            (code, status) => assert_eq!(code, 503, "{status}"),
+        }
+    }
+    let (code, status) = read(&format!("{QUEUE}org_model").replace("/prod/", "/secret/")).await;
+    assert_eq!(code, 403, "{status}");
+    let asked = cluster.access_reviews();
+    let asked: Vec<_> = asked
+        .iter()
+        .map(|it| (it.user.as_str(), it.verb.as_str(), it.namespace.as_str()))
+        .collect();
+    assert_eq!(asked, [("hpa", "list", "prod"), ("hpa", "list", "secret")]);
+    let page = served.get("/metrics").body;
+    let counted = "collector_external_metrics_access_reviews_total{outcome=\"denied\"} 1\n";
+    assert!(page.contains(counted), "no {counted} in {page}");
+}
+
 #[test]
 fn a_file_that_cannot_be_used_ends_the_start() {
     let authority = Authority::new();
     let config = format!("{}[prometheus]\nurl = \"https://localhost:1\"\n", section(&authority));
-    let absent = config.replace("ca.pem", "absent.pem");
-    let path = authority.write("collector.toml", &absent);
-    let ended = run(collector().arg("--config").arg(path), &["serve", "--listen", "127.0.0.1:0"]);
-    assert_eq!(ended.exit, 2, "{}", ended.stderr);
-    assert!(ended.stderr.contains("external_metrics.front_proxy_ca_path"), "{}", ended.stderr);
+    let without = config.replace("front_proxy_ca_path", "# front_proxy_ca_path");
+    let cases = [
+        (config.replace("ca.pem", "absent.pem"), "external_metrics.front_proxy_ca_path: "),
+        (config.replace("key.pem", "absent.pem"), "external_metrics.tls_key_path: "),
+        (format!("{without}[kubernetes]\nkubeconfig = \"/absent\"\n"), "kubernetes.kubeconfig: "),
+    ];
+    for (config, part) in cases {
+        let path = authority.write("collector.toml", &config);
+        let mut command = collector();
+        let command = command.arg("--config").arg(path);
+        let ended = run(command, &["serve", "--listen", "127.0.0.1:0"]);
+        assert_eq!(ended.exit, 2, "{}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
 }
