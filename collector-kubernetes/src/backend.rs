@@ -156,7 +156,7 @@ async fn list_all(shared: &Shared, permits: &dyn Permits) -> Result<(), Unheard>
     client.map_err(|failure| Unheard { kind: failure.kind, why: failure.why })?;
     let began = shared.store.now();
     let watches = shared.watches();
-    shared.store.begin(watches.iter().cloned());
+    shared.begin();
     let lists = watches.into_iter().map(|id| async {
         let watch = shared.watch(id);
         if let Err(failure) = watch.list(permits).await {
@@ -183,7 +183,11 @@ fn probe(store: &Store, current: Result<collector_core::Tick, Unheard>) -> Probe
     let mut checks = vec![Check::new("connection.kubernetes", CheckStatus::Pass, detail)];
     let conditions = store.conditions();
     if conditions.is_empty() {
-        checks.push(Check::new("connection.objects", CheckStatus::Pass, "nothing is wrong with them"));
+        checks.push(Check::new(
+            "connection.objects",
+            CheckStatus::Pass,
+            "nothing is wrong with them",
+        ));
     }
     for condition in conditions.iter().take(CONDITIONS_SHOWN) {
         let detail = format!("{}: {}", condition.object, condition.problem);

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use collector_core::{Clock, ModelRef, Namespace};
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) connection: Arc<Connection>,
     namespaces: Vec<Namespace>,
     tracked: watch::Sender<Arc<HashSet<ModelRef>>>,
+    /// The number of the client that the store's lists are of.
+    begun_with: AtomicU64,
     /// Whether the live source runs.
     pub(crate) is_live: AtomicBool,
     /// One list of everything at a time, and when the last one was begun.
@@ -75,6 +77,7 @@ impl Cluster {
             connection: Arc::new(connection),
             namespaces,
             tracked: watch::Sender::default(),
+            begun_with: AtomicU64::new(0),
             is_live: AtomicBool::new(false),
             listing: Semaphore::new(1),
             listed: Mutex::new(None),
@@ -117,6 +120,13 @@ impl Shared {
             Kind::ALL.map(|kind| WatchId { kind, namespace: namespace.clone() })
         };
         scopes.iter().flat_map(ids).collect()
+    }
+
+    /// Begins the watches. Those of a client that was given since the last time list again: it may be another cluster.
+    pub(crate) fn begin(&self) {
+        let given = *self.connection.given().borrow();
+        let is_another = self.begun_with.swap(given, Ordering::Relaxed) != given;
+        self.store.begin(self.watches(), is_another);
     }
 
     pub(crate) fn watch(&self, id: WatchId) -> Watch {
