@@ -4,6 +4,8 @@
 //! Each point in time is an age at the moment of writing. What is read may be anything: texts are made printable here,
 //! and the engine judges the numbers as it does those of any backend.
 
+mod supply;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +19,10 @@ use crate::field::{Field, FieldReasons, FieldSet, Mark};
 use crate::latency::{Latencies, LatencyHistogram};
 use crate::load::LoadRates;
 use crate::metrics::{LoraAdapters, ReplicaMetrics, ReplicaState};
-use crate::model::{BackendName, EngineName, PodName, Role, VariantName};
+use crate::model::{BackendName, EngineName, PodName, Role};
 use crate::sanitize;
-use crate::supply::{Pod, PodState, Supply, Workload};
+
+pub use self::supply::{SupplyRecord, WorkloadRecord};
 
 /// How long ago something was at the time of writing, in nanoseconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -53,26 +56,6 @@ pub struct SampleRecord {
     pub endpoint_picker: Option<EndpointPickerRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supply: Option<SupplyRecord>,
-}
-
-/// A [`Supply`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields of Supply")]
-pub struct SupplyRecord {
-    pub as_of: Age,
-    pub workloads: Vec<WorkloadRecord>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub deleted: Vec<(PodName, Age)>,
-}
-
-/// A [`Workload`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields of Workload")]
-pub struct WorkloadRecord {
-    pub variant: Option<VariantName>,
-    pub wanted: Option<u32>,
-    /// Each with the name of its state, and since when it has been in it.
-    pub pods: Vec<(PodName, Cow<'static, str>, Age)>,
 }
 
 /// An endpoint picker that responds, if it has a load, or that is silent.
@@ -249,46 +232,6 @@ impl SampleRecord {
         }
         sample.supply = self.supply.map(|supply| Arc::new(supply.recall(written_at)));
         sample
-    }
-}
-
-impl SupplyRecord {
-    fn new(supply: &Supply, written_at: Tick) -> Self {
-        let workload = |workload: &Workload| {
-            let pods = workload.pods.iter();
-            let pods = pods.map(|pod| {
-                (pod.name.clone(), pod.state.as_str().into(), Age::of(pod.since, written_at))
-            });
-            WorkloadRecord {
-                variant: workload.variant.clone(),
-                wanted: workload.wanted,
-                pods: pods.collect(),
-            }
-        };
-        let deleted = supply.deleted.iter();
-        Self {
-            as_of: Age::of(supply.as_of, written_at),
-            workloads: supply.workloads.iter().map(workload).collect(),
-            deleted: deleted.map(|(pod, at)| (pod.clone(), Age::of(*at, written_at))).collect(),
-        }
-    }
-
-    fn recall(self, written_at: Tick) -> Supply {
-        let workload = |workload: WorkloadRecord| {
-            let pods = workload.pods.into_iter();
-            let pods = pods.map(|(name, state, since)| {
-                // It exists, and a state that is not known is not Ready.
-                let state = PodState::of_name(&state).unwrap_or(PodState::NotReady);
-                Pod::new(name, state, since.tick(written_at))
-            });
-            Workload::new(workload.variant, workload.wanted, pods.collect())
-        };
-        let workloads = self.workloads.into_iter().map(workload);
-        let mut supply = Supply::new(self.as_of.tick(written_at), workloads.collect());
-        let deleted = self.deleted.into_iter();
-        supply.deleted = deleted.map(|(pod, at)| (pod, at.tick(written_at))).collect();
-        supply.normalize(written_at);
-        supply
     }
 }
 

@@ -13,6 +13,7 @@ pub use self::slo::{Latency, Slo};
 use crate::positive::{GREATEST, Positive, positive};
 
 mod slo;
+mod supply;
 
 /// The KV-cache usage at which a pod is full, and the requests that wait at it then: those of the endpoint picker's
 /// own saturation.
@@ -419,23 +420,6 @@ impl<'a> View<'a> {
             _ if self.replicas.lists_pods => Ok(held),
             _ => Err(self.why_no_pod_is_seen()),
         }
-    }
-
-    fn why_no_pod_is_seen(self) -> Unknown {
-        let supplied = self.replicas.supplied(self.variant);
-        let counts = supplied.map(Supplied::counts).filter(|counts| counts.all() > 0);
-        counts.map_or(Unknown::NoPodSeen, Unknown::PodsListed)
-    }
-
-    /// A count of what the cluster lists, as old as the list.
-    fn supply(self, count: impl Fn(Supplied<'a>) -> Option<u32>) -> Result<Measured, Unknown> {
-        let Some(supplied) = self.replicas.supplied(self.variant) else {
-            let asked = self.replicas.supply.is_some();
-            return Err(if asked { Unknown::NoWorkload } else { Unknown::NoSupply });
-        };
-        let value = f64::from(count(supplied).ok_or(Unknown::NotWanted)?);
-        let pods = usize::try_from(supplied.counts().all()).unwrap_or(usize::MAX);
-        Ok(Measured { value, sampled_at: supplied.as_of(), pods })
     }
 
     /// The requests that the endpoint picker holds back for the model; 0 without one.

@@ -86,7 +86,9 @@ fn reason_of(error: &CollectError) -> String {
             let cause = cause.as_ref().map_or_else(String::new, |cause| format!(": {cause}"));
             format!("no sample of the last {seconds} s{cause}")
         }
-        CollectError::Missing { nearest, .. } if nearest.last_seen.is_some() => {
+        CollectError::Missing { nearest, .. }
+            if nearest.last_seen.is_some() && nearest.pods.is_none() =>
+        {
             "no pod of it runs any more".to_owned()
         }
         error => error.to_string(),

@@ -309,7 +309,7 @@ async fn supply_is_answered_by_variant_and_an_unknown_part_of_it_is_no_zero() {
     fixture.collector.invalidate_cache(&model());
     fixture.read("org/m").await;
     tokio::time::advance(Duration::from_secs(10)).await;
-    check_refused(&fixture.query(&wanted).await, UNAVAILABLE, "missing", "of a variant of");
+    check_refused(&fixture.query(&wanted).await, UNAVAILABLE, "partial", "of a variant of");
     let one = of("collector_supply_wanted", ",variant_name=\"m\"");
     assert_eq!(value(&fixture.query(&one).await), "2");
 

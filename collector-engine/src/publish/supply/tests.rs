@@ -333,9 +333,10 @@ fn a_model_that_the_cluster_has_no_more_has_no_supply() {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Pass(u64),
-    /// A pod starts, becomes Ready, or ends.
+    /// A pod starts, becomes Ready, does both at once, or ends.
     Start(usize),
     Ready(usize),
+    Serve(usize),
     End(usize),
     /// The source of metrics answers what it sees, with only some of the pods, that it has nothing, or not at all.
     Metrics,
@@ -354,7 +355,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => prop_oneof![Just(1_u64), Just(10), Just(70), Just(130)].prop_map(Event::Pass),
         2 => (0..POD_NAMES.len()).prop_map(Event::Start),
         2 => (0..POD_NAMES.len()).prop_map(Event::Ready),
-        2 => (0..POD_NAMES.len()).prop_map(Event::End),
+        2 => (0..POD_NAMES.len()).prop_map(Event::Serve),
+        3 => (0..POD_NAMES.len()).prop_map(Event::End),
         3 => Just(Event::Metrics),
         1 => Just(Event::Partial),
         2 => Just(Event::MetricsMissing),
@@ -391,6 +393,8 @@ impl Truth {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
     #[test]
     fn no_order_of_answers_makes_a_false_zero(events in vec(event(), 1..40)) {
         let mut fixture = Fixture::new();
@@ -398,6 +402,8 @@ proptest! {
         let mut earlier = (truth.clone(), fixture.clock.now());
         // When the cluster last confirmed what it said, and whether it has answered since.
         let mut confirmed: Option<(Tick, Truth)> = None;
+        // When the last rows were sampled.
+        let mut sampled: Option<Tick> = None;
         for event in events {
             let now = fixture.clock.now();
             match event {
@@ -414,6 +420,10 @@ proptest! {
                     if let Some(pod @ (Starting | NotReady, _)) = &mut truth.pods[pod] {
                         *pod = (Ready, Some(now));
                     }
+                    continue;
+                }
+                Event::Serve(pod) => {
+                    truth.pods[pod].get_or_insert((Ready, Some(now)));
                     continue;
                 }
                 Event::End(pod) => {
@@ -433,6 +443,7 @@ proptest! {
                         rows.pop();
                         sample.absent = Absent::Unknown(None);
                     }
+                    sampled = (!rows.is_empty()).then_some(now);
                     sample.replicas = rows;
                     fixture.publish("metrics", Fetched::Found(sample));
                 }
@@ -478,6 +489,7 @@ proptest! {
                 };
                 prop_assert!(then.pods.iter().all(Option::is_none), "there were pods");
                 prop_assert!(at.age(now) < Duration::from_secs(120));
+                prop_assert!(sampled.is_none_or(|sampled| sampled <= *at), "a pod was sampled later");
                 prop_assert_eq!(value.oldest, *at);
                 prop_assert_eq!(record.outcome, Outcome::Found);
             }
