@@ -125,11 +125,8 @@ async fn the_cluster_says_who_the_api_server_is_and_what_users_may_read() {
     });
     let kubeconfig = authority.write("kubeconfig", &kubeconfig.to_string());
     let section = section(&authority);
-    let of_cluster: String = section
-        .lines()
-        .filter(|line| !line.contains("_ca_path"))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let lines = section.lines().filter(|line| !line.contains("_ca_path"));
+    let of_cluster = lines.collect::<Vec<_>>().join("\n");
     let section = format!("[kubernetes]\nkubeconfig = \"{}\"\n{of_cluster}", kubeconfig.display());
     let served = Served::start(collector().arg("--config").arg(pods.config(&section)));
     let (address, front_proxy) = (address(&served), authority.sign("front-proxy-client"));
