@@ -32,10 +32,10 @@ pub struct AccessRequest {
     pub metric: String,
 }
 
-/// Whether a user may read what he asks for.
+/// Whether a user may read a metric.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Decision {
-    /// He may.
+    /// The user may.
     pub is_allowed: bool,
     /// Why, or why not, where the cluster says so.
     pub reason: String,
