@@ -177,6 +177,28 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "keda.tls_key_path": Path;
     /// Certificates (PEM) of the authorities that sign the certificates of clients. Without it every client is served.
     "keda.tls_client_ca_path": Path;
+    /// Serve the External Metrics API of Kubernetes to HPAs. Where KEDA runs, KEDA serves it. See external-metrics.md.
+    "external_metrics.enabled": Bool = "false";
+    /// The address of the External Metrics API.
+    "external_metrics.listen": Address = "127.0.0.1:9466";
+    /// Its certificate chain (PEM); needs `external_metrics.tls_key_path`.
+    "external_metrics.tls_cert_path": Path;
+    /// The private key of its certificate (PEM).
+    "external_metrics.tls_key_path": Path;
+    /// Certificates (PEM) of the authorities that sign the API server's certificate as a client. Unset: the ConfigMap
+    /// `kube-system/extension-apiserver-authentication` has them.
+    "external_metrics.front_proxy_ca_path": Path;
+    /// The common names that this certificate may have; empty: any. Only with `external_metrics.front_proxy_ca_path`.
+    "external_metrics.front_proxy_names": Texts;
+    /// True: the variants, the pods and their states are read from a Kubernetes cluster, besides what `backend` measures. See
+    /// kubernetes.md for what is read and the rights that it needs. For a build with the cargo feature kubernetes.
+    "kubernetes.enabled": Bool = "false";
+    /// A kubeconfig. Unset: the service account of the pod that the collector runs in.
+    "kubernetes.kubeconfig": Path;
+    /// The context of the kubeconfig. Unset: its current one.
+    "kubernetes.context": Text;
+    /// The only namespaces that are read, for which Roles are enough. Empty: all, with a ClusterRole.
+    "kubernetes.namespaces": Texts;
     /// False: `/metrics` has no series of single replicas (`collector_replica_*`). See metrics.md.
     "metrics.per_replica": Bool = "true";
     /// False: `/metrics` has the families of the upstream autoscaler only as `collector_*`, and not as `wva_*` too.

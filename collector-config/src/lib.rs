@@ -25,14 +25,17 @@
 mod backend;
 mod changes;
 mod compose;
+mod directory;
 mod document;
 mod environment;
 mod error;
+mod external_metrics;
 mod extract;
 mod file;
 mod keda;
 mod key;
 mod keys;
+mod kubernetes;
 mod layer;
 mod load;
 mod loaded;
@@ -49,8 +52,10 @@ pub use backend::{BackendFactory, BackendSettings, BoxError, Problem, Section, S
 pub use collector_engine::{CacheConfig, VariantSpec};
 pub use compose::NamedBackend;
 pub use error::{ConfigError, ConfigErrors};
+pub use external_metrics::ExternalMetricsConfig;
 pub use keda::KedaConfig;
 pub use key::{Key, Kind, address};
+pub use kubernetes::KubernetesConfig;
 pub use load::Loader;
 pub use loaded::{LeftOut, Loaded};
 pub use metrics::MetricsConfig;

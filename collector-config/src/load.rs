@@ -189,6 +189,8 @@ impl Loader {
             server: common.server,
             promql: common.promql,
             keda: common.keda,
+            external_metrics: common.external_metrics,
+            kubernetes: common.kubernetes,
             metrics: common.metrics,
             log: common.log,
             sections,

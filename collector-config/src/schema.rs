@@ -13,7 +13,9 @@ use collector_engines::EngineSpec;
 use serde::Deserialize;
 
 use crate::backend::{BackendSettings, Backends};
+use crate::external_metrics::ExternalMetricsConfig;
 use crate::keda::KedaConfig;
+use crate::kubernetes::KubernetesConfig;
 use crate::metrics::MetricsConfig;
 use crate::promql::PromqlConfig;
 
@@ -38,6 +40,10 @@ pub struct CollectorConfig {
     pub promql: PromqlConfig,
     /// The external scaler of `serve`.
     pub keda: KedaConfig,
+    /// The External Metrics API of `serve`.
+    pub external_metrics: ExternalMetricsConfig,
+    /// The cluster whose variants and pods are read.
+    pub kubernetes: KubernetesConfig,
     /// What is on `/metrics` of `serve`.
     pub metrics: MetricsConfig,
     /// What is logged.
@@ -168,6 +174,8 @@ pub(crate) struct CommonSections {
     pub(crate) server: ServerConfig,
     pub(crate) promql: PromqlConfig,
     pub(crate) keda: KedaConfig,
+    pub(crate) external_metrics: ExternalMetricsConfig,
+    pub(crate) kubernetes: KubernetesConfig,
     pub(crate) metrics: MetricsConfig,
     pub(crate) log: LogConfig,
 }
@@ -183,6 +191,8 @@ impl Default for CommonSections {
             server: ServerConfig::default(),
             promql: PromqlConfig::default(),
             keda: KedaConfig::default(),
+            external_metrics: ExternalMetricsConfig::default(),
+            kubernetes: KubernetesConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         }
@@ -227,12 +237,24 @@ mod tests {
             server: _,
             promql: _,
             keda: _,
+            external_metrics: _,
+            kubernetes: _,
             metrics: _,
             log: _,
         } = CommonSections::default();
         let common = [
-            "backend", "instance", "cache", "engines", "tracking", "server", "promql", "keda",
-            "metrics", "log",
+            "backend",
+            "instance",
+            "cache",
+            "engines",
+            "tracking",
+            "server",
+            "promql",
+            "keda",
+            "external_metrics",
+            "kubernetes",
+            "metrics",
+            "log",
         ];
         let common = common.map(str::to_owned);
         assert_eq!(BTreeSet::from(common), names(COMMON_KEYS.iter(), ""));
@@ -245,6 +267,8 @@ mod tests {
         assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
         assert_eq!(fields::<PromqlConfig>(), names(keys(), "promql."));
         assert_eq!(fields::<KedaConfig>(), names(keys(), "keda."));
+        assert_eq!(fields::<ExternalMetricsConfig>(), names(keys(), "external_metrics."));
+        assert_eq!(fields::<KubernetesConfig>(), names(keys(), "kubernetes."));
         assert_eq!(fields::<MetricsConfig>(), names(keys(), "metrics."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
         assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));

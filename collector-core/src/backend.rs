@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use crate::answer::Answers;
 use crate::ask::{Ask, ListAsk, ProbeAsk};
 use crate::clock::Clock;
+use crate::directory::VariantDirectory;
 use crate::error::{BackendError, ErrorKind, Operation};
 use crate::gauges::PageGauges;
 use crate::model::{BackendName, ModelRef};
@@ -85,6 +86,11 @@ pub trait Backend: Send + Sync + 'static {
     fn gauges(&self) -> Option<&dyn PageGauges> {
         None
     }
+
+    /// Returns the directory of the variants that the backend finds; `None` for one that finds none.
+    fn variants(&self) -> Option<Arc<dyn VariantDirectory>> {
+        None
+    }
 }
 
 /// A pointer to a backend is that backend.
@@ -123,6 +129,10 @@ macro_rules! forward_backend {
 
             fn gauges(&self) -> Option<&dyn PageGauges> {
                 (**self).gauges()
+            }
+
+            fn variants(&self) -> Option<Arc<dyn VariantDirectory>> {
+                (**self).variants()
             }
         }
     )*};

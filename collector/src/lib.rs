@@ -91,8 +91,9 @@
 //! - the [examples](https://github.com/inference-collector/collector/tree/main/examples) run as they are.
 //!
 //! # Features
-//! `prometheus` (default), `epp`, `promql`, `keda`, `record`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its
-//! name, but for `sigv4`, which lets the Prometheus backend sign its requests for AWS.
+//! `prometheus` (default), `epp`, `promql`, `keda`, `record`, `kubernetes`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its
+//! name, but for `sigv4`, which lets the Prometheus backend sign its requests for AWS; `kubernetes` also adds
+//! `external_metrics`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// For implementations of [`Backend`](core::Backend), whose calls are asynchronous.
@@ -108,8 +109,12 @@ pub use collector_documents as documents;
 pub use collector_engine as engine;
 #[cfg(feature = "epp")]
 pub use collector_epp as epp;
+#[cfg(feature = "kubernetes")]
+pub use collector_external_metrics as external_metrics;
 #[cfg(feature = "keda")]
 pub use collector_keda as keda;
+#[cfg(feature = "kubernetes")]
+pub use collector_kubernetes as kubernetes;
 #[cfg(feature = "prometheus")]
 pub use collector_prometheus as prometheus;
 #[cfg(feature = "promql")]

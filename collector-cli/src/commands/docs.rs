@@ -22,7 +22,9 @@ const PAGES: &[Page] = &pages! {
     "fields": "every field of a reading, and its unit";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
+    "kubernetes": "variants and pods from a cluster, and the rights that this needs";
     "keda": "setup for KEDA, and what happens in an outage";
+    "external-metrics": "metrics for HPAs, where KEDA does not serve them";
     "promql-api": "the PromQL API for KEDA and other autoscalers";
     "grafana": "dashboards through the collector";
     "migration": "to KEDA, from other autoscalers and adapters";

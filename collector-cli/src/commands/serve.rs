@@ -84,8 +84,8 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
     let (address, is_tls) = (address_of(&listener)?, listener.tls.is_some());
     let (door, current_door) = watch::channel(running.door());
     let mut daemon = Daemon::new(layers, fixed, running, door);
-    // KEDA is answered from the start: a restart must not look like a scaler that is gone.
-    daemon.open_scaler().await?;
+    // KEDA and HPAs are answered from the start: a restart must not look like a scaler that is gone.
+    daemon.open_scalers().await?;
     daemon.running.start().await?;
     announce(address, is_tls, &daemon.running.settings.loaded);
     announce_start(&daemon, path, address, is_tls);
@@ -150,7 +150,7 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
     let mut servers = tokio::spawn(async move {
         // A panic in one was logged, and ends it alone.
         let _ = (&mut api).await;
-        daemon.scaler_ended().await;
+        daemon.scalers_ended().await;
     });
     if timeout(GRACE, &mut servers).await.is_err() {
         // Whoever still waits for a backend gets an error instead of a broken connection.
@@ -238,7 +238,7 @@ fn announce_start(daemon: &Daemon, path: Option<&Path>, address: SocketAddr, is_
     if config.promql.enabled {
         doors.push("promql".to_owned());
     }
-    doors.extend(daemon.scaler_address().map(|address| format!("keda {address}")));
+    doors.extend(daemon.scaler_addresses().map(|(name, address)| format!("{name} {address}")));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         configuration = path.map(|path| path.display().to_string()),

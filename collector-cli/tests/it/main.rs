@@ -11,6 +11,8 @@ mod described;
 mod discovery;
 mod docs;
 mod explain;
+#[cfg(all(feature = "epp", feature = "kubernetes"))]
+mod external_metrics;
 mod fake_prometheus;
 mod faults;
 mod generated;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use collector_core::{
     Answer, Answers, Ask, Backend, BackendError, KnownModel, Limits, ListAsk, LiveSource, ModelRef,
-    PageGauges, Probe, ProbeAsk, Supports, TraceRow,
+    PageGauges, Probe, ProbeAsk, Supports, TraceRow, VariantDirectory,
 };
 
 use crate::output::{Look, Looked};
@@ -92,6 +92,10 @@ impl Backend for Tracer {
     /// Only fetches are traced, so nothing may be pushed.
     fn gauges(&self) -> Option<&dyn PageGauges> {
         self.backend.gauges()
+    }
+
+    fn variants(&self) -> Option<Arc<dyn VariantDirectory>> {
+        self.backend.variants()
     }
 
     fn live(&self) -> Option<&dyn LiveSource> {

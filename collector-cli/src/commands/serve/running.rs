@@ -63,6 +63,12 @@ impl Running {
                 "keda.listen: this build has no external scaler (cargo feature keda)",
             ));
         }
+        #[cfg(not(feature = "kubernetes"))]
+        if config.external_metrics.enabled {
+            return Err(Failure::usage(
+                "external_metrics.enabled: this build has no External Metrics API (cargo feature kubernetes)",
+            ));
+        }
         let access = Arc::new(Access::new(&config.server)?);
         let named = settings.backends_besides(|name| {
             former.map(|former| former.kept(name, &settings)).unwrap_or_default()
@@ -101,7 +107,8 @@ impl Running {
         let (before, after) = (&self.settings.loaded, &settings.loaded);
         // A backend is told at its start whether to keep what the PromQL API needs, which depends on the others.
         let (queries, others) = (after.config.promql.enabled, &after.config.backend);
-        if before.config.promql.enabled != queries || before.config.backend != *others {
+        let is_one = others.iter().any(|other| other == name);
+        if is_one && (before.config.promql.enabled != queries || before.config.backend != *others) {
             return Vec::new();
         }
         let is_kept = after.keeps_backend(name, before);

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The kinds of objects that are watched, and what an object can belong to.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A kind of objects that is watched.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Kind {
+    Pod,
+    ReplicaSet,
+    Deployment,
+    StatefulSet,
+    LeaderWorkerSet,
+    LlmInferenceService,
+    ScaledObject,
+    HorizontalPodAutoscaler,
+    VariantAutoscaling,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Pod,
+        Self::ReplicaSet,
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::LeaderWorkerSet,
+        Self::LlmInferenceService,
+        Self::ScaledObject,
+        Self::HorizontalPodAutoscaler,
+        Self::VariantAutoscaling,
+    ];
+
+    /// The name that objects have in `kind`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "Pod",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::LeaderWorkerSet => "LeaderWorkerSet",
+            Self::LlmInferenceService => "LLMInferenceService",
+            Self::ScaledObject => "ScaledObject",
+            Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Self::VariantAutoscaling => "VariantAutoscaling",
+        }
+    }
+
+    /// The name in paths of the API, in messages and in the label `kind` of metrics.
+    pub(crate) const fn plural(self) -> &'static str {
+        match self {
+            Self::Pod => "pods",
+            Self::ReplicaSet => "replicasets",
+            Self::Deployment => "deployments",
+            Self::StatefulSet => "statefulsets",
+            Self::LeaderWorkerSet => "leaderworkersets",
+            Self::LlmInferenceService => "llminferenceservices",
+            Self::ScaledObject => "scaledobjects",
+            Self::HorizontalPodAutoscaler => "horizontalpodautoscalers",
+            Self::VariantAutoscaling => "variantautoscalings",
+        }
+    }
+
+    /// The paths of the group in the versions that are understood, the preferred one first.
+    pub(crate) const fn paths(self) -> &'static [&'static str] {
+        match self {
+            Self::Pod => &["/api/v1"],
+            Self::ReplicaSet | Self::Deployment | Self::StatefulSet => &["/apis/apps/v1"],
+            Self::LeaderWorkerSet => &["/apis/leaderworkerset.x-k8s.io/v1"],
+            Self::LlmInferenceService => {
+                &["/apis/serving.kserve.io/v1alpha2", "/apis/serving.kserve.io/v1alpha1"]
+            }
+            Self::ScaledObject => &["/apis/keda.sh/v1alpha1"],
+            Self::HorizontalPodAutoscaler => &["/apis/autoscaling/v2"],
+            Self::VariantAutoscaling => &["/apis/llmd.ai/v1alpha1"],
+        }
+    }
+
+    /// Whether every cluster serves it. Of the others it is an answer that the server has no such kind.
+    pub(crate) const fn is_built_in(self) -> bool {
+        matches!(
+            self,
+            Self::Pod
+                | Self::ReplicaSet
+                | Self::Deployment
+                | Self::StatefulSet
+                | Self::HorizontalPodAutoscaler
+        )
+    }
+}
+
+/// An object that others name: as their owner, or as what they scale.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Target {
+    pub(crate) kind: TargetKind,
+    pub(crate) name: Arc<str>,
+}
+
+impl Target {
+    pub(crate) fn new(kind: impl Into<TargetKind>, name: impl Into<Arc<str>>) -> Self {
+        Self { kind: kind.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.as_str(), self.name)
+    }
+}
+
+/// The kind of a [`Target`]: any kind can be an owner.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum TargetKind {
+    Watched(Kind),
+    Other(Arc<str>),
+}
+
+impl TargetKind {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Watched(kind) => kind.as_str(),
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+impl From<Kind> for TargetKind {
+    fn from(kind: Kind) -> Self {
+        Self::Watched(kind)
+    }
+}
+
+impl From<&str> for TargetKind {
+    fn from(name: &str) -> Self {
+        let watched = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+        watched.map_or_else(|| Self::Other(name.into()), Self::Watched)
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is known of the watches: whether each has a list, when it was last heard, and why it was lost. The age of all
+//! that the cluster tells follows from it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use collector_core::duration;
+use collector_core::{ErrorKind, Namespace, Tick};
+
+use crate::kind::Kind;
+
+/// A watch: of a kind in one namespace, or in all.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct WatchId {
+    pub(crate) kind: Kind,
+    pub(crate) namespace: Option<Namespace>,
+}
+
+impl fmt::Display for WatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.plural())?;
+        match &self.namespace {
+            Some(namespace) => write!(f, " in {namespace}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The state of all watches.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    states: BTreeMap<WatchId, Watch>,
+    /// Why there is no client.
+    no_client: Option<Unheard>,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        let why = "no client has been given yet".to_owned();
+        let unheard = Unheard { kind: ErrorKind::Configuration, why };
+        Self { states: BTreeMap::new(), no_client: Some(unheard) }
+    }
+}
+
+#[derive(Debug)]
+struct Watch {
+    /// When it was last heard, once the objects are listed. A kind that is not served is listed, and has none.
+    heard: Option<Heard>,
+    /// Since when it is not heard, and why, if the last try failed; otherwise since when it is tried.
+    lost: Option<Lost>,
+    began: Tick,
+    /// Where a watch goes on.
+    position: Option<Position>,
+}
+
+/// The path of the group and version that are served, and the version up to which all is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Position {
+    pub(crate) base: &'static str,
+    pub(crate) version: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Heard {
+    At(Tick),
+    NotServed,
+}
+
+/// Why a watch is lost.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) since: Tick,
+    pub(crate) kind: ErrorKind,
+    pub(crate) why: String,
+}
+
+/// Why the cluster cannot tell anything now.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Unheard {
+    pub(crate) kind: ErrorKind,
+    pub(crate) why: String,
+}
+
+impl Watches {
+    /// Begins with these watches. With `anew` none of them has a list yet; otherwise those that have keep it.
+    pub(crate) fn begin(&mut self, ids: Vec<WatchId>, anew: bool, now: Tick) {
+        if anew {
+            self.states.clear();
+        }
+        for id in ids {
+            let watch = || Watch { heard: None, lost: None, began: now, position: None };
+            self.states.entry(id).or_insert_with(watch);
+        }
+        self.no_client = None;
+    }
+
+    /// Where a watch goes on; `None`: it needs a list.
+    pub(crate) fn position(&self, id: &WatchId) -> Option<Position> {
+        self.states.get(id)?.position.clone()
+    }
+
+    pub(crate) fn set_position(&mut self, id: &WatchId, position: Option<Position>) {
+        if let Some(watch) = self.states.get_mut(id) {
+            watch.position = position;
+        }
+    }
+
+    /// There is no client, and why.
+    pub(crate) fn no_client(&mut self, why: Unheard) {
+        self.no_client = Some(why);
+    }
+
+    /// The watch was heard, or its list is complete. Returns whether it was not heard before.
+    pub(crate) fn heard(&mut self, id: &WatchId, at: Tick) -> bool {
+        self.set(id, Heard::At(at))
+    }
+
+    /// The server has no such kind.
+    pub(crate) fn not_served(&mut self, id: &WatchId) {
+        self.set(id, Heard::NotServed);
+    }
+
+    fn set(&mut self, id: &WatchId, heard: Heard) -> bool {
+        let Some(watch) = self.states.get_mut(id) else { return false };
+        let was_lost = watch.lost.take().is_some();
+        was_lost | watch.heard.replace(heard).is_none()
+    }
+
+    /// A try failed. The watch is lost since the first one. Returns whether it was not lost before.
+    pub(crate) fn lost(&mut self, id: &WatchId, lost: Lost) -> bool {
+        let Some(watch) = self.states.get_mut(id) else { return false };
+        let since = watch.lost.as_ref().map(|former| former.since);
+        watch.lost = Some(Lost { since: since.unwrap_or(lost.since), ..lost });
+        since.is_none()
+    }
+
+    /// Whether every kind has been listed.
+    pub(crate) fn are_listed(&self) -> bool {
+        self.no_client.is_none() && self.states.values().all(|watch| watch.heard.is_some())
+    }
+
+    /// Returns since when nothing has changed that was not heard of; else why that is not known.
+    pub(crate) fn as_of(&self, now: Tick) -> Result<Tick, Unheard> {
+        if let Some(why) = &self.no_client {
+            return Err(why.clone());
+        }
+        let mut as_of = now;
+        let mut first_list = None;
+        for (id, watch) in &self.states {
+            if let Some(lost) = &watch.lost {
+                let age = rounded(lost.since.age(now));
+                let why = format!("the watch of {id} is lost since {age}: {}", lost.why);
+                return Err(Unheard { kind: lost.kind, why });
+            }
+            match watch.heard {
+                None => first_list = first_list.or(Some((id, watch.began))),
+                Some(Heard::At(at)) => as_of = as_of.min(at),
+                Some(Heard::NotServed) => {}
+            }
+        }
+        match first_list {
+            None => Ok(as_of),
+            Some((id, began)) => {
+                let age = rounded(began.age(now));
+                let why = format!("the first list of {id} is under way since {age}");
+                Err(Unheard { kind: ErrorKind::Timeout, why })
+            }
+        }
+    }
+
+    /// Whether each has been tried: listed, or lost.
+    pub(crate) fn are_tried(&self) -> bool {
+        self.no_client.is_some()
+            || self.states.values().all(|watch| watch.heard.is_some() || watch.lost.is_some())
+    }
+
+    /// The age of each kind that is listed: that of the watch that was heard longest ago.
+    pub(crate) fn ages(&self, now: Tick) -> BTreeMap<Kind, std::time::Duration> {
+        let mut ages = BTreeMap::new();
+        for (id, watch) in &self.states {
+            if let Some(Heard::At(at)) = watch.heard {
+                let age: &mut std::time::Duration = ages.entry(id.kind).or_default();
+                *age = (*age).max(at.age(now));
+            }
+        }
+        ages
+    }
+}
+
+/// A duration in whole seconds.
+fn rounded(duration: std::time::Duration) -> String {
+    duration::format(std::time::Duration::from_secs(duration.as_secs()))
+}
