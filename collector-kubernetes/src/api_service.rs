@@ -34,6 +34,14 @@ pub struct ApiServiceOwner {
     pub problem: String,
 }
 
+impl ApiServiceOwner {
+    /// A service that the API server reaches, or not, without saying why.
+    pub fn new(namespace: &str, name: &str, port: u16, is_available: Option<bool>) -> Self {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Self { namespace, name, port, is_available, problem: String::new() }
+    }
+}
+
 /// Reads who serves an APIService, for example [`EXTERNAL_METRICS`].
 ///
 /// # Errors

@@ -78,26 +78,30 @@ impl ClusterConfig {
     /// # Errors
     /// When the kubeconfig, the credentials or the certificates cannot be used, or when this is no pod of a cluster.
     pub async fn connect(&self) -> Result<Client, ClientError> {
-        let mut config = if self.kubeconfig.is_some() {
+        let mut config = self.client_config().await?;
+        // Watches have their own pauses.
+        config.default_retry = false;
+        Client::try_from(config).map_err(|error| {
+            ClientError(format!("the credentials cannot be used: {}", root_cause(&error)))
+        })
+    }
+
+    async fn client_config(&self) -> Result<Config, ClientError> {
+        if self.kubeconfig.is_some() {
             let options =
                 KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
             let config = Config::from_custom_kubeconfig(self.read_kubeconfig()?, &options).await;
             config.map_err(|error| {
                 ClientError(format!("kubernetes.kubeconfig: {}", root_cause(&error)))
-            })?
+            })
         } else {
             Config::incluster().map_err(|error| {
                 ClientError(format!(
                     "this is no pod with a service account ({}); set kubernetes.kubeconfig",
                     root_cause(&error)
                 ))
-            })?
-        };
-        // Watches have their own pauses.
-        config.default_retry = false;
-        Client::try_from(config).map_err(|error| {
-            ClientError(format!("the credentials cannot be used: {}", root_cause(&error)))
-        })
+            })
+        }
     }
 }
 
@@ -138,6 +142,14 @@ impl Connection {
 
     pub(crate) fn get(&self) -> Option<Client> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The scheme, the host and the port of the API server; `None` where only the given client knows it.
+    pub(crate) async fn address(&self) -> Option<String> {
+        let url = self.config.as_ref()?.client_config().await.ok()?.cluster_url;
+        // Not what may be in front of the host: a password.
+        let port = url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("{}://{}{port}", url.scheme_str()?, url.host()?))
     }
 
     /// Returns the client; makes it if there is none.

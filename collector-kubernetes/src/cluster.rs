@@ -32,7 +32,7 @@ pub struct Cluster {
 pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) connection: Arc<Connection>,
-    namespaces: Vec<Namespace>,
+    pub(crate) namespaces: Vec<Namespace>,
     tracked: watch::Sender<Arc<HashSet<ModelRef>>>,
     /// The number of the client that the store's lists are of.
     begun_with: AtomicU64,

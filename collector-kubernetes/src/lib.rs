@@ -15,8 +15,10 @@ mod directory;
 mod extension;
 mod failure;
 mod kind;
+mod listing;
 mod live;
 mod objects;
+mod questions;
 mod requests;
 mod selfmetrics;
 mod space;
@@ -34,3 +36,5 @@ pub use extension::{
     AccessAnswer, AccessQuestion, RequestHeaders, read_request_headers, review_access,
 };
 pub use kube::Client;
+pub use listing::{ListedPod, ListedVariant};
+pub use questions::{ApiKind, ApiServer, Autoscalers, Permission};

@@ -5,8 +5,10 @@
 mod json;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use collector_core::{Namespace, PodName};
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::kind::{Kind, Target};
@@ -49,6 +51,8 @@ pub(crate) struct PodObject {
     /// Whether it is a part of a group of which another pod is the replica.
     pub(crate) is_worker: bool,
     pub(crate) phase: PodPhase,
+    /// When it came into its phase, by the clock of the API server.
+    pub(crate) changed: Option<SystemTime>,
 }
 
 /// What the API tells about the state of a pod.
@@ -89,6 +93,8 @@ pub(crate) struct ScalerObject {
     pub(crate) cost: Option<Box<str>>,
     pub(crate) gpus_per_replica: Option<Box<str>>,
     pub(crate) accelerator: Option<Arc<str>>,
+    /// `llm-d.ai/role`.
+    pub(crate) role: Option<Arc<str>>,
 }
 
 impl Object {
@@ -142,6 +148,12 @@ pub(crate) struct Status {
     pub(crate) code: u16,
     pub(crate) reason: String,
     pub(crate) message: String,
+}
+
+/// A time of the API, which has whole seconds.
+pub(crate) fn system_time(time: Timestamp) -> Option<SystemTime> {
+    let seconds = u64::try_from(time.as_second()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 /// Returns the resource version of an object.

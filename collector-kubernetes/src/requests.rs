@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use collector_core::{ErrorKind, Permits};
 use http::header::RETRY_AFTER;
+use http::response::Parts;
 use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
@@ -29,6 +30,9 @@ const OBJECTS_MAX: usize = 200_000;
 const ERROR_MAX: usize = 64 << 10;
 /// How long a page may take, and the head of a watch.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// How long a question of `check` may take, and how many bytes its answer may have: a page of 100 objects.
+const QUESTION_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: usize = 32 << 20;
 
 /// How long a watch lasts. A server ends it with a bookmark, and accepts the next one: so that each kind is heard at
 /// least as often, also one of which no object changes.
@@ -134,13 +138,35 @@ async fn in_time<T>(request: impl Future<Output = Result<T, Failure>>) -> Result
     })
 }
 
+/// Sends a request that takes at most [`QUESTION_MAX`]; returns the head and the text of an answer that is no error.
+pub(crate) async fn ask(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> Result<(Parts, Bytes), Failure> {
+    let asked = async {
+        let (head, mut body) = send_for_head(client, request).await?;
+        let text = read_all(&mut body, ANSWER_MAX).await?;
+        Ok((head, text))
+    };
+    timeout(QUESTION_MAX, asked).await.unwrap_or_else(|_| {
+        Err(Failure::new(ErrorKind::Timeout, format!("no answer within {QUESTION_MAX:?}")))
+    })
+}
+
 /// Sends a request; returns the body of an answer that is no error.
 async fn send(client: &Client, request: http::Request<Vec<u8>>) -> Result<Body, Failure> {
+    Ok(send_for_head(client, request).await?.1)
+}
+
+async fn send_for_head(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> Result<(Parts, Body), Failure> {
     let answer = client.send(request.map(Body::from)).await;
     let answer = answer.map_err(|error| Failure::of_request(&error))?;
     let (head, mut body) = answer.into_parts();
     if head.status.is_success() {
-        return Ok(body);
+        return Ok((head, body));
     }
     // What it says is a help, and not needed.
     let text = read_all(&mut body, ERROR_MAX).await.unwrap_or_default();

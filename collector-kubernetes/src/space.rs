@@ -4,6 +4,7 @@
 //! Pods change often and are placed one by one; whatever else changes makes the whole namespace be read again
 //! ([`Space::resolve`]), because it may move any pod.
 
+mod listed;
 mod pods;
 mod supply;
 mod variants;

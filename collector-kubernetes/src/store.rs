@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::conditions::Condition;
 use crate::kind::Kind;
+use crate::listing::{ListedPod, ListedVariant};
 use crate::objects::Object;
 use crate::selfmetrics;
 use crate::space::{Changes, ModelSupply, Space};
@@ -244,6 +245,22 @@ impl Store {
             space.models().filter_map(known).collect()
         };
         state.spaces.iter().flat_map(of_space).collect()
+    }
+
+    /// The variants that objects describe, in order, each with its pods.
+    pub(crate) fn listed(&self) -> Vec<ListedVariant> {
+        let state = self.read();
+        let mut listed: Vec<_> = state.spaces.values().flat_map(Space::listed).collect();
+        listed.sort_by(|a, b| a.place().cmp(&b.place()));
+        listed
+    }
+
+    /// The pods that serve models, in order.
+    pub(crate) fn listed_pods(&self) -> Vec<ListedPod> {
+        let state = self.read();
+        let mut pods: Vec<_> = state.spaces.values().flat_map(Space::listed_pods).collect();
+        pods.sort_by(|a, b| a.place().cmp(&b.place()));
+        pods
     }
 
     pub(crate) fn conditions(&self) -> Vec<Condition> {

@@ -2,12 +2,15 @@
 //! The fields of objects in the API's JSON.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use collector_core::Namespace;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Content, Object, PodObject, PodPhase, ScalerObject, TEXT_MAX, WorkloadObject};
+use super::{
+    Content, Object, PodObject, PodPhase, ScalerObject, TEXT_MAX, WorkloadObject, system_time,
+};
 use crate::kind::{Kind, Target, TargetKind};
 
 /// What KServe calls the Endpoint Picker that it makes for an LLMInferenceService: it owns that as well, and it serves no
@@ -36,7 +39,9 @@ struct Metadata {
     #[serde(default)]
     namespace: Arc<str>,
     uid: Option<Box<str>>,
-    deletion_timestamp: Option<IgnoredAny>,
+    creation_timestamp: Option<Box<str>>,
+    deletion_timestamp: Option<Box<str>>,
+    deletion_grace_period_seconds: Option<u64>,
     labels: Option<Labels>,
     annotations: Option<Annotations>,
     owner_references: Option<Vec<OwnerReference>>,
@@ -70,6 +75,8 @@ struct Annotations {
     cost: Option<Box<str>>,
     #[serde(rename = "llm-d.ai/gpus-per-replica")]
     gpus_per_replica: Option<Box<str>>,
+    #[serde(rename = "llm-d.ai/role")]
+    role: Option<Arc<str>>,
 }
 
 #[derive(Deserialize)]
@@ -153,6 +160,7 @@ struct Started {
 fn pod(raw: Raw<IgnoredAny, PodStatus>) -> Object {
     let mut metadata = raw.metadata;
     let phase = phase(metadata.deletion_timestamp.is_some(), raw.status.as_ref());
+    let changed = changed(phase, &metadata, raw.status.as_ref());
     let labels = metadata.labels.take().unwrap_or_default();
     // A worker is owned by a StatefulSet of its leader, and that by the leader. The label is set by the controller of all.
     let group_of = labels.group_of.map(|name| Target::new(Kind::LeaderWorkerSet, name));
@@ -163,8 +171,28 @@ fn pod(raw: Raw<IgnoredAny, PodStatus>) -> Object {
         model: labels.model,
         is_worker: labels.worker_index.is_some_and(|index| &*index != "0"),
         phase,
+        changed,
     };
     metadata.into_object(Content::Pod(content))
+}
+
+/// When a pod came into its phase.
+fn changed(phase: PodPhase, metadata: &Metadata, status: Option<&PodStatus>) -> Option<SystemTime> {
+    let time = |text: Option<&str>| system_time(text?.parse().ok()?);
+    match phase {
+        PodPhase::Ready | PodPhase::Unready { has_been_ready: true } => {
+            let mut conditions = status?.conditions.as_deref()?.iter();
+            let ready = conditions.find(|condition| &*condition.name == "Ready")?;
+            time(ready.last_transition_time.as_deref())
+        }
+        PodPhase::Unready { has_been_ready: false } => time(metadata.creation_timestamp.as_deref()),
+        // What the API has is the end of the time to terminate.
+        PodPhase::Terminating => {
+            let grace = Duration::from_secs(metadata.deletion_grace_period_seconds.unwrap_or(0));
+            time(metadata.deletion_timestamp.as_deref())?.checked_sub(grace)
+        }
+        PodPhase::Over => None,
+    }
 }
 
 fn phase(is_deleted: bool, status: Option<&PodStatus>) -> PodPhase {
@@ -330,6 +358,7 @@ fn scaler(raw: Raw<ScalerSpec>) -> Object {
         is_derived: metadata.owner().as_ref().is_some_and(by_scaler),
         is_managed: annotations.managed.as_deref() == Some("true"),
         gpus_per_replica: annotations.gpus_per_replica,
+        role: short(annotations.role),
         ..ScalerObject::default()
     };
     let (model, cost) = (annotations.model, annotations.cost);

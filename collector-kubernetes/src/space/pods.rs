@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use collector_core::supply::PodState;
 use collector_core::{ModelId, PodName, Tick, Variant, VariantName};
@@ -77,6 +78,11 @@ impl Place {
 }
 
 impl PodEntry {
+    /// When the API says that it came into its phase.
+    pub(super) fn changed(&self) -> Option<SystemTime> {
+        self.object.changed
+    }
+
     fn new(object: PodObject, now: Tick) -> Self {
         let mut entry = Self {
             object,

@@ -51,7 +51,7 @@ impl Space {
         Some(ModelSupply { supply, is_complete })
     }
 
-    fn pods_of(&self, model: &ModelId, variant: Option<&VariantName>) -> Vec<Pod> {
+    pub(super) fn pods_of(&self, model: &ModelId, variant: Option<&VariantName>) -> Vec<Pod> {
         let group = Group { model: model.clone(), variant: variant.cloned() };
         let names = self.members.get(&group).map(|members| &members.replicas);
         let pod = |name: &PodName| {
@@ -67,7 +67,7 @@ impl Space {
     }
 
     /// The replicas that are asked for; `None` where that is not known.
-    fn wanted(&self, described: &Described) -> Option<u32> {
+    pub(super) fn wanted(&self, described: &Described) -> Option<u32> {
         let target = &described.target;
         if target.kind != TargetKind::Watched(Kind::LlmInferenceService) {
             return self.workloads.get(target)?.replicas;

@@ -22,6 +22,8 @@ pub(super) const RENAMED_FOR: Duration = Duration::from_secs(600);
 pub(super) struct Described {
     pub(super) variant: Arc<Variant>,
     pub(super) target: Target,
+    /// The kind of the object that describes it, whose name it has.
+    pub(super) source: Kind,
 }
 
 /// What the scalers of a namespace describe, while it is found out.
@@ -187,7 +189,8 @@ impl Space {
             found.of_name.insert(variant.name.clone(), described_by);
             found.claims.insert(target.clone(), Arc::clone(variant));
             found.names.insert(variant.name.clone(), Arc::clone(variant));
-            let described = Described { variant: Arc::clone(variant), target: target.clone() };
+            let described =
+                Described { variant: Arc::clone(variant), target: target.clone(), source: kind };
             let of_model = found.models.entry(variant.model.model.clone()).or_default();
             of_model.insert(variant.name.clone(), described);
             return true;

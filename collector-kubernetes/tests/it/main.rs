@@ -4,5 +4,6 @@
 mod faults;
 mod fixture;
 mod lifecycle;
+mod questions;
 mod scale;
 mod unwatched;

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Questions to the API server beside the objects that are watched: what it is, what it serves, what we may do, and the
+//! autoscalers as they are written. Each takes at most 5 s.
+
+use std::time::SystemTime;
+
+use collector_core::{BackendError, ErrorKind, Namespace, Operation};
+use http::Request;
+use http::header::DATE;
+use jiff::fmt::rfc2822;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::backend::error_of;
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::kind::Kind;
+use crate::objects::system_time;
+use crate::requests;
+use crate::watches::Unheard;
+
+/// Objects of a page of autoscalers, whose specifications are kept.
+const PAGE: usize = 100;
+
+/// What the API server says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ApiServer {
+    /// Its version, as `v1.33.0`.
+    pub version: String,
+    /// Scheme, host and port, without credentials; `None` where only the given client knows it.
+    pub address: Option<String>,
+    /// Its clock when it answered, in whole seconds.
+    pub time: Option<SystemTime>,
+}
+
+/// A kind of objects that is read where the API server has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ApiKind {
+    /// The name in `kind`.
+    pub kind: &'static str,
+    /// The name in paths and in roles.
+    pub plural: &'static str,
+    /// The paths of the group in the versions that are understood, the preferred one first.
+    paths: &'static [&'static str],
+    /// Whether every cluster has it.
+    pub is_built_in: bool,
+    /// Whether it is listed and watched.
+    pub is_watched: bool,
+}
+
+/// The pools of the Gateway API Inference Extension.
+const INFERENCE_POOL: ApiKind = ApiKind {
+    kind: "InferencePool",
+    plural: "inferencepools",
+    paths: &[
+        "/apis/inference.networking.k8s.io/v1",
+        "/apis/inference.networking.x-k8s.io/v1alpha2",
+    ],
+    is_built_in: false,
+    is_watched: false,
+};
+
+impl ApiKind {
+    /// Every kind that is read.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Kind::ALL.into_iter().map(Self::of).chain([INFERENCE_POOL])
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self {
+            kind: kind.as_str(),
+            plural: kind.plural(),
+            paths: kind.paths(),
+            is_built_in: kind.is_built_in(),
+            is_watched: true,
+        }
+    }
+
+    /// The group of its API; empty for the core group.
+    pub fn group(&self) -> &'static str {
+        let path = self.paths.first().and_then(|path| path.strip_prefix("/apis/"));
+        path.and_then(|path| path.split('/').next()).unwrap_or_default()
+    }
+}
+
+/// Something that the collector may be permitted to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Permission {
+    /// As `list`.
+    pub verb: &'static str,
+    /// The group of the API; empty for the core group.
+    pub group: &'static str,
+    /// As `pods`.
+    pub resource: &'static str,
+    /// The namespace; `None`: all, or the kind has none.
+    pub namespace: Option<Namespace>,
+    /// The only object; `None`: all.
+    pub name: Option<&'static str>,
+}
+
+/// Autoscalers as they are written, for the rules that check files of them.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Autoscalers {
+    /// The objects, with `apiVersion` and `kind`.
+    pub objects: Vec<Value>,
+    /// Whether there are more than were asked for.
+    pub has_more: bool,
+}
+
+impl Cluster {
+    /// Asks the API server for its version and its time.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or refuses.
+    pub async fn api_server(&self) -> Result<ApiServer, BackendError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            git_version: String,
+        }
+        let (head, text) = self.get("/version").await?;
+        let version: Version = read(&text, "its version")?;
+        let date = head.headers.get(DATE).and_then(|date| date.to_str().ok());
+        let time = date.and_then(|date| rfc2822::parse(date).ok());
+        Ok(ApiServer {
+            version: version.git_version,
+            address: self.shared.connection.address().await,
+            time: time.and_then(|time| system_time(time.timestamp())),
+        })
+    }
+
+    /// The path of the group and version in which the API server has a kind; `None` if it has none that is understood.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub async fn served(&self, kind: &ApiKind) -> Result<Option<&'static str>, BackendError> {
+        #[derive(Deserialize)]
+        struct Resources {
+            resources: Vec<Resource>,
+        }
+        #[derive(Deserialize)]
+        struct Resource {
+            name: String,
+        }
+        for path in kind.paths {
+            let text = match self.get(path).await {
+                Ok((_, text)) => text,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let found: Resources = read(&text, "a group of its API")?;
+            if found.resources.iter().any(|resource| resource.name == kind.plural) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The namespaces that are watched; empty: all.
+    pub fn namespaces(&self) -> &[Namespace] {
+        &self.shared.namespaces
+    }
+
+    /// Asks the API server whether we are permitted something (`SelfSubjectAccessReview`).
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub async fn may(&self, permission: &Permission) -> Result<bool, BackendError> {
+        #[derive(Deserialize)]
+        struct Review {
+            status: Status,
+        }
+        #[derive(Deserialize)]
+        struct Status {
+            allowed: bool,
+        }
+        let Permission { verb, group, resource, namespace, name } = permission;
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {
+                "verb": verb,
+                "group": group,
+                "resource": resource,
+                "namespace": namespace.as_ref().map_or("", Namespace::as_str),
+                "name": name.unwrap_or_default(),
+            }}
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let request = Request::post(path).header("Content-Type", "application/json");
+        let (_, text) = self.ask(request.body(review.to_string().into_bytes())).await?;
+        Ok(read::<Review>(&text, "its access review")?.status.allowed)
+    }
+
+    /// Reads HorizontalPodAutoscalers (`false`) or ScaledObjects (`true`) of the watched namespaces, at most so many.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn autoscalers(
+        &self,
+        scaled_objects: bool,
+        at_most: usize,
+    ) -> Result<Autoscalers, BackendError> {
+        let (kind, api_version) = if scaled_objects {
+            (Kind::ScaledObject, "keda.sh/v1alpha1")
+        } else {
+            (Kind::HorizontalPodAutoscaler, "autoscaling/v2")
+        };
+        let mut found = Autoscalers { objects: Vec::new(), has_more: false };
+        let base = kind.paths().first().copied().unwrap_or_default();
+        let paths: Vec<String> = match self.namespaces() {
+            [] => vec![format!("{base}/{}", kind.plural())],
+            names => names
+                .iter()
+                .map(|name| format!("{base}/namespaces/{name}/{}", kind.plural()))
+                .collect(),
+        };
+        for path in paths {
+            let mut next = String::new();
+            loop {
+                let left = at_most - found.objects.len();
+                if left == 0 {
+                    found.has_more = true;
+                    return Ok(found);
+                }
+                let limit = left.min(PAGE);
+                let page = match self.get(&format!("{path}?limit={limit}&continue={next}")).await {
+                    Ok((_, text)) => read::<Page>(&text, "a list of autoscalers")?,
+                    Err(error) if error.kind() == ErrorKind::NotFound => break,
+                    Err(error) => return Err(error),
+                };
+                for mut object in page.items.into_iter().take(left) {
+                    // Items of lists of built-in kinds have neither.
+                    object.insert("apiVersion".to_owned(), api_version.into());
+                    object.insert("kind".to_owned(), kind.as_str().into());
+                    found.objects.push(Value::Object(object));
+                }
+                next = page.metadata.next;
+                if next.is_empty() {
+                    break;
+                }
+                if !is_token(&next) {
+                    return Err(failed(Failure::new(
+                        ErrorKind::BadAnswer,
+                        "its continue token is no token",
+                    )));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn get(&self, path: &str) -> Result<(http::response::Parts, bytes::Bytes), BackendError> {
+        self.ask(Request::get(path).body(Vec::new())).await
+    }
+
+    async fn ask(
+        &self,
+        request: Result<Request<Vec<u8>>, http::Error>,
+    ) -> Result<(http::response::Parts, bytes::Bytes), BackendError> {
+        let request = request
+            .map_err(|error| failed(Failure::new(ErrorKind::Configuration, error.to_string())))?;
+        let client = self.shared.connection.client().await.map_err(failed)?;
+        requests::ask(&client, request).await.map_err(failed)
+    }
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: PageMetadata,
+    #[serde(default)]
+    items: Vec<Map<String, Value>>,
+}
+
+#[derive(Deserialize, Default)]
+struct PageMetadata {
+    #[serde(rename = "continue", default)]
+    next: String,
+}
+
+/// Whether this can be a part of a path as it is.
+fn is_token(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~=%".contains(&byte))
+}
+
+fn read<'a, T: Deserialize<'a>>(text: &'a [u8], what: &str) -> Result<T, BackendError> {
+    serde_json::from_slice(text).map_err(|error| {
+        failed(Failure::new(ErrorKind::BadAnswer, format!("{what} cannot be read: {error}")))
+    })
+}
+
+fn failed(failure: Failure) -> BackendError {
+    error_of(Unheard { kind: failure.kind, why: failure.why }, Operation::Probe)
+}
