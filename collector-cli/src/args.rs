@@ -25,6 +25,8 @@ use crate::output::Colours;
 
 use self::form::FormParser;
 pub(crate) use self::form::{Form, Format};
+#[cfg(feature = "kubernetes")]
+use self::model::MODEL;
 pub(crate) use self::model::{ModelArgs, SelectArgs, Selection};
 use self::model::{NAMESPACE, given};
 #[cfg(feature = "record")]
@@ -193,6 +195,21 @@ pub(crate) enum GetCommand {
         after_help = "Example:\n  collector get models -n prod -o json"
     )]
     Models(ModelsArgs),
+    /// The variants of the configuration, and those that objects of a cluster describe
+    #[command(
+        visible_alias = "variant",
+        after_help = "With kubernetes.enabled = true it shows what each variant scales, and its pods: wanted, ready, starting.\n\n\
+                  Example:\n  collector get variants -n prod -o wide"
+    )]
+    Variants(VariantsArgs),
+    /// The pods that serve models, as a cluster sees them, and whether they answer
+    #[command(
+        visible_alias = "pod",
+        after_help = "It needs kubernetes.enabled = true.\n\n\
+                  Examples:\n  collector get pods -m org/model -n prod\n  \
+                  collector get pods -A --sort-by=state"
+    )]
+    Pods(PodsArgs),
 }
 
 /// Which replicas to print.
@@ -234,15 +251,29 @@ pub(crate) struct VariantArgs {
     pub(crate) accelerator: Option<String>,
 }
 
-/// Some of the models known.
+/// A namespace, or all of them.
 #[derive(Args, Debug)]
-pub(crate) struct ModelsArgs {
+pub(crate) struct PlaceArgs {
     /// Only those of this namespace [env: COLLECTOR_NAMESPACE=]
     #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmpty::new())]
     namespace: Option<String>,
     /// Those of all namespaces, whatever -n and COLLECTOR_NAMESPACE say
     #[arg(short = 'A', long)]
     all_namespaces: bool,
+}
+
+impl PlaceArgs {
+    /// The only namespace that is wanted.
+    fn namespace(&self) -> Option<String> {
+        given(self.namespace.as_ref(), NAMESPACE).filter(|_| !self.all_namespaces)
+    }
+}
+
+/// Some of the models known.
+#[derive(Args, Debug)]
+pub(crate) struct ModelsArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
     #[command(flatten)]
     pub(crate) rows: RowArgs,
     #[command(flatten)]
@@ -252,7 +283,52 @@ pub(crate) struct ModelsArgs {
 impl ModelsArgs {
     /// The only namespace that is wanted.
     pub(crate) fn namespace(&self) -> Option<String> {
-        given(self.namespace.as_ref(), NAMESPACE).filter(|_| !self.all_namespaces)
+        self.place.namespace()
+    }
+}
+
+/// Some of the variants.
+#[derive(Args, Debug)]
+pub(crate) struct VariantsArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+impl VariantsArgs {
+    /// The only namespace that is wanted.
+    pub(crate) fn namespace(&self) -> Option<String> {
+        self.place.namespace()
+    }
+}
+
+/// Some of the pods.
+#[derive(Args, Debug)]
+pub(crate) struct PodsArgs {
+    /// Only those of this model [env: COLLECTOR_MODEL=]
+    #[arg(short, long, value_name = "MODEL", value_parser = NonEmpty::new())]
+    model: Option<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+#[cfg(feature = "kubernetes")]
+impl PodsArgs {
+    /// The only model that is wanted.
+    pub(crate) fn model(&self) -> Option<String> {
+        given(self.model.as_ref(), MODEL)
+    }
+
+    /// The only namespace that is wanted.
+    pub(crate) fn namespace(&self) -> Option<String> {
+        self.place.namespace()
     }
 }
 

@@ -9,10 +9,12 @@ use schemars::{JsonSchema, Schema};
 
 #[cfg(feature = "epp")]
 use crate::commands::{SamplesDocument, ScrapeDocument};
+#[cfg(feature = "kubernetes")]
+use crate::output::PodsDocument;
 use crate::output::{
     AllocationDocument, CheckDocument, ConfigDocument, ErrorDocument, ExplainDocument,
     ListDocument, ModelItem, PaceDocument, ReadingItem, RemovedDocument, ReplicasDocument,
-    ValidationDocument, VersionDocument,
+    ValidationDocument, VariantsDocument, VersionDocument,
 };
 use crate::server::{HealthDocument, ModelEvent, ReadinessDocument, RemovedEvent, ResetEvent};
 
@@ -41,6 +43,9 @@ fn the_published_schemas_are_up_to_date() {
         ("event-reset", of::<ResetEvent>()),
         ("models", of::<ListDocument<ModelItem>>()),
         ("error", of::<ErrorDocument>()),
+        ("variants", of::<VariantsDocument<'static>>()),
+        #[cfg(feature = "kubernetes")]
+        ("pods", of::<PodsDocument<'static>>()),
         ("pace", of::<PaceDocument>()),
         ("explain", of::<ExplainDocument<'static>>()),
         ("check", of::<CheckDocument<'static>>()),

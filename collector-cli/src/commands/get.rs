@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `collector get`: one reading or several, or the models known.
+//! `collector get`: one reading or several, the models known, or what a cluster has.
 
+mod cluster;
 mod variants;
 
 use std::future::Future;
@@ -46,6 +47,7 @@ pub(super) fn run(
     }
     let more: &[Format] = match command {
         GetCommand::Models(_) => &[],
+        GetCommand::Variants(_) | GetCommand::Pods(_) => &[Format::Wide],
         GetCommand::Replicas(_) => &[Format::Wide, Format::Prometheus],
         GetCommand::Allocation(_) => &[Format::Prometheus],
     };
@@ -53,6 +55,8 @@ pub(super) fn run(
         GetCommand::Replicas(args) => (&args.rows, &args.read),
         GetCommand::Allocation(args) => (&args.rows, &args.read),
         GetCommand::Models(args) => (&args.rows, &args.read),
+        GetCommand::Variants(args) => (&args.rows, &args.read),
+        GetCommand::Pods(args) => (&args.rows, &args.read),
     };
     let view = View::new(global, rows, &[&DOCUMENTS[..], more, &ROWS].concat())?;
     let settings = Settings::load_with_window(base, global, Verbosity::OneShot, read.window)?;
@@ -62,6 +66,8 @@ pub(super) fn run(
             GetCommand::Replicas(args) => replicas(&settings, args, &view).await,
             GetCommand::Allocation(args) => allocations(&settings, args, &view).await,
             GetCommand::Models(args) => models(&settings, args, &view).await,
+            GetCommand::Variants(args) => cluster::variants(&settings, args, &view).await,
+            GetCommand::Pods(args) => cluster::pods(&settings, args, &view).await,
         }
     }))
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What each command does, one file each.
 
+#[cfg(feature = "kubernetes")]
+mod answers;
 mod check;
 mod config_show;
 #[cfg(feature = "sim")]

@@ -12,6 +12,8 @@ use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, NamedBackend, Ori
 use collector_core::{Backend, Clock, Namespace, SystemClock, duration};
 use collector_engine::Builder;
 use collector_engine::CachingCollector;
+#[cfg(feature = "kubernetes")]
+use collector_kubernetes::Cluster;
 
 use super::files;
 use crate::args::{Format, GlobalArgs};
@@ -147,6 +149,25 @@ impl Settings {
     pub(super) fn backends(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
         let built = self.backends_besides(|_| Vec::new())?;
         Ok(built.into_iter().map(|(_, backend)| backend).collect())
+    }
+
+    /// The chosen backends without the cluster, which measures nothing.
+    pub(super) fn backends_that_measure(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
+        let backends = self.backends()?.into_iter();
+        Ok(backends.filter(|backend| backend.name() != "kubernetes").collect())
+    }
+
+    /// The cluster, if one is read.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn cluster(&self) -> Result<Option<Cluster>, Failure> {
+        let config = &self.loaded.config;
+        if !config.kubernetes.enabled || config.is_recorded() {
+            return Ok(None);
+        }
+        let cluster = Cluster::new(config.kubernetes.cluster(), Arc::clone(&self.clock));
+        let cluster = cluster
+            .map_err(|error| Failure::usage(with_origin(&self.loaded, &error.to_string())))?;
+        Ok(Some(cluster))
     }
 
     /// The same with the names by which they are chosen, without building those that there are.

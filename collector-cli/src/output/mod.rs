@@ -7,6 +7,8 @@ mod explain;
 mod exposition;
 mod json;
 mod notes;
+#[cfg(feature = "kubernetes")]
+mod pods;
 mod readings;
 mod rows;
 mod status;
@@ -14,6 +16,7 @@ mod table;
 mod terminal;
 mod text;
 mod validation;
+mod variants;
 
 pub(crate) use collector_core::text::printable;
 pub(crate) use collector_documents::text::{nearest_first, quoted};
@@ -32,6 +35,8 @@ pub(crate) use exposition::label_value;
 pub(crate) use exposition::{Exposition, Kind, Series, series};
 pub(crate) use json::{printed_json, shown, to_json};
 pub(crate) use notes::{failed_fields, unknown_fields};
+#[cfg(feature = "kubernetes")]
+pub(crate) use pods::{PodItem, PodsDocument, pods_table};
 pub(crate) use readings::{
     ALLOCATION_SERIES, REPLICA_SERIES, SUPPLY_SERIES, allocation_samples, replica_samples,
     supply_samples,
@@ -56,3 +61,4 @@ pub(crate) use text::{print, print_on};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,
 };
+pub(crate) use variants::{VariantItem, VariantsDocument, variants_table};

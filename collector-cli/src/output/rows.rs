@@ -10,6 +10,9 @@ use collector_documents::{AllocationDocument, ModelItem, ReplicasDocument};
 use serde_json::Value;
 
 use super::columns::aligned_in_full;
+#[cfg(feature = "kubernetes")]
+use super::pods::PodItem;
+use super::variants::VariantItem;
 use super::{UNKNOWN, nearest_first, printable, quoted};
 use crate::args::{Form, Format};
 use crate::exit::Failure;
@@ -64,6 +67,23 @@ impl<'a> Rows<&'a ModelItem> {
     pub(crate) fn of_models(models: &'a [ModelItem]) -> Self {
         let rows = models.iter().map(|model| (model, value(model)));
         Self { list: rows.collect(), fields: &["namespace", "model", "replicas"], name: "model" }
+    }
+}
+
+impl<'a> Rows<&'a VariantItem> {
+    /// Variants.
+    pub(crate) fn of_variants(items: &'a [VariantItem]) -> Self {
+        let rows = items.iter().map(|item| (item, value(item)));
+        Self { list: rows.collect(), fields: &VARIANT, name: "name" }
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+impl<'a> Rows<&'a PodItem> {
+    /// Pods.
+    pub(crate) fn of_pods(items: &'a [PodItem]) -> Self {
+        let rows = items.iter().map(|item| (item, value(item)));
+        Self { list: rows.collect(), fields: &POD, name: "podName" }
     }
 }
 
@@ -193,6 +213,37 @@ const ALLOCATION: [&str; 17] = [
     "source",
     "backend",
     "partial",
+];
+
+/// The fields of a variant.
+const VARIANT: [&str; 14] = [
+    "namespace",
+    "name",
+    "model",
+    "accelerator",
+    "cost",
+    "role",
+    "targetKind",
+    "targetName",
+    "wanted",
+    "ready",
+    "starting",
+    "notReady",
+    "terminating",
+    "source",
+];
+
+/// The fields of a pod.
+#[cfg(feature = "kubernetes")]
+const POD: [&str; 8] = [
+    "namespace",
+    "podName",
+    "model",
+    "variantName",
+    "state",
+    "since",
+    "answers",
+    "answerAgeSeconds",
 ];
 
 fn value(document: &impl serde::Serialize) -> Value {

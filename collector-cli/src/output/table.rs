@@ -100,7 +100,11 @@ fn cells(
 }
 
 /// Rows under their titles, from the most important columns on.
-fn titled(header: &[&str], rows: impl Iterator<Item = Vec<String>>, no_headers: bool) -> String {
+pub(super) fn titled(
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    no_headers: bool,
+) -> String {
     if no_headers { aligned([], rows) } else { aligned_by(header, rows, &IMPORTANCE) }
 }
 
@@ -246,11 +250,11 @@ fn optional(name: Option<&impl AsRef<str>>) -> String {
     name.map_or_else(|| UNKNOWN.to_owned(), |name| printable(name.as_ref()).to_string())
 }
 
-fn whole(count: Option<u64>) -> String {
+pub(super) fn whole(count: Option<u64>) -> String {
     count.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string())
 }
 
-fn tenths(value: Option<f64>) -> String {
+pub(super) fn tenths(value: Option<f64>) -> String {
     unit(value, "")
 }
 

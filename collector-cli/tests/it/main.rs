@@ -3,6 +3,8 @@
 
 mod access;
 mod cluster;
+#[cfg(feature = "kubernetes")]
+mod cluster_check;
 mod command_line;
 mod configuration;
 mod demo;

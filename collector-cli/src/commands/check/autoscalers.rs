@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use collector_core::{Check, CheckStatus};
 use collector_engine::CachingCollector;
+use collector_promql::Guard;
 
 use super::fix::{self, Fixed};
 use super::hpa::Hpa;
@@ -39,9 +40,7 @@ impl Autoscalers {
         if files.is_empty() {
             return Ok(None);
         }
-        let config = &settings.loaded.config;
-        let context = Context { port: config.server.listen.port(), limits: limits(&config.promql) };
-        let mut read = Self { files, context, fixed: Vec::new() };
+        let mut read = Self { files, context: context(settings), fixed: Vec::new() };
         if args.fix {
             for file in std::mem::take(&mut read.files) {
                 let Fixed { file, checks } = fix::fix(file, |object| read.rules(object, &[]))?;
@@ -61,40 +60,15 @@ impl Autoscalers {
     ) -> Result<(), Failure> {
         report.add(std::mem::take(&mut self.fixed))?;
         let objects: Vec<Object> = self.files.iter().flat_map(File::objects).collect();
-        let of = |kind| objects.iter().filter(move |object| object.kind == kind);
-        let scaled: Vec<ScaledObject> =
-            of(Kind::ScaledObject).map(|object| ScaledObject::of(&object.value)).collect();
-        let hpas: Vec<Hpa> = of(Kind::Hpa).map(|object| Hpa::of(&object.value)).collect();
-        let has_server = server(&settings.loaded).is_some();
-        let asks_server = scaled.iter().any(|object| object.asks_server(has_server))
-            || hpas.iter().any(Hpa::has_queries);
-        let guard = asks_server.then(|| {
-            let clock = Arc::clone(&settings.clock);
-            guard(&settings.loaded, Arc::clone(&collector), clock, QUERY_TIMEOUT, None)
-        });
-        let guard = guard.transpose()?;
-        #[cfg(feature = "keda")]
-        let readings = Readings::new(settings, collector)?;
-        let names: Vec<String> = scaled.iter().map(|object| object.name.clone()).collect();
-        let (place, clock) = (settings.place_of("prometheus"), &*settings.clock);
-        for object in &scaled {
-            report.add(object.rules(&self.context).into_iter().map(|finding| finding.check))?;
-            let values = object.values(guard.as_ref(), &self.context.limits);
-            report.add(waiting(clock, &format!("{place}: the triggers' values"), values).await)?;
-            #[cfg(feature = "keda")]
-            let models = format!("{}: the models", readings.backends);
-            #[cfg(feature = "keda")]
-            report.add(waiting(clock, &models, object.signals(&readings)).await)?;
-        }
-        for hpa in &hpas {
-            report.add(hpa.rules(&names).into_iter().map(|finding| finding.check))?;
-            if let Some(guard) = &guard {
-                let values = hpa.values(guard);
-                report
-                    .add(waiting(clock, &format!("{place}: the metrics' values"), values).await)?;
+        let lint = Lint::new(settings, &collector, context(settings), &objects)?;
+        let (place, clock) = (lint.place(settings), &*settings.clock);
+        for kind in [Kind::ScaledObject, Kind::Hpa] {
+            for object in objects.iter().filter(|object| object.kind == kind) {
+                let what = format!("{place}: the values of {}", objects::name_of(&object.value));
+                report.add(waiting(clock, &what, lint.object(object)).await)?;
             }
         }
-        report.add(together(&objects, &hpas))
+        report.add(together(&objects))
     }
 
     fn rules(&self, object: &Object, scaled_objects: &[String]) -> Vec<Finding> {
@@ -110,9 +84,94 @@ impl Autoscalers {
     }
 }
 
+/// What the rules depend on.
+pub(super) fn context(settings: &Settings) -> Context {
+    let config = &settings.loaded.config;
+    Context { port: config.server.listen.port(), limits: limits(&config.promql) }
+}
+
+/// Returns whether an object has queries for the server of `[prometheus]`.
+pub(super) fn asks_server(object: &Object, settings: &Settings) -> bool {
+    match object.kind {
+        Kind::ScaledObject => {
+            ScaledObject::of(&object.value).asks_server(server(&settings.loaded).is_some())
+        }
+        Kind::Hpa => Hpa::of(&object.value).has_queries(),
+    }
+}
+
+/// What objects are checked with: the rules, the server of their queries, and readings.
+pub(super) struct Lint {
+    context: Context,
+    /// The server of `[prometheus]`, if one of the objects needs it.
+    guard: Option<Guard>,
+    #[cfg(feature = "keda")]
+    readings: Readings,
+    /// The names of the ScaledObjects.
+    scaled_objects: Vec<String>,
+}
+
+impl Lint {
+    pub(super) fn new(
+        settings: &Settings,
+        collector: &Arc<CachingCollector>,
+        context: Context,
+        objects: &[Object],
+    ) -> Result<Self, Failure> {
+        let asks_server = objects.iter().any(|object| asks_server(object, settings));
+        let guard = asks_server.then(|| {
+            let clock = Arc::clone(&settings.clock);
+            guard(&settings.loaded, Arc::clone(collector), clock, QUERY_TIMEOUT, None)
+        });
+        let scaled = objects.iter().filter(|object| object.kind == Kind::ScaledObject);
+        Ok(Self {
+            context,
+            guard: guard.transpose()?,
+            #[cfg(feature = "keda")]
+            readings: Readings::new(settings, Arc::<CachingCollector>::clone(collector))?,
+            scaled_objects: scaled.map(|object| objects::name_of(&object.value)).collect(),
+        })
+    }
+
+    /// The servers that values come from.
+    fn place(&self, settings: &Settings) -> String {
+        let server = self.guard.as_ref().map(|_| settings.place_of("prometheus"));
+        #[cfg(feature = "keda")]
+        let server = server.or_else(|| Some(self.readings.backends.clone()));
+        server.unwrap_or_else(|| "the rules".to_owned())
+    }
+
+    /// Returns the checks of one object: by the rules, and by present values.
+    pub(super) async fn object(&self, object: &Object) -> Vec<Check> {
+        let (findings, values) = match object.kind {
+            Kind::ScaledObject => {
+                let object = ScaledObject::of(&object.value);
+                let mut values = object.values(self.guard.as_ref(), &self.context.limits).await;
+                #[cfg(feature = "keda")]
+                values.extend(object.signals(&self.readings).await);
+                (object.rules(&self.context), values)
+            }
+            Kind::Hpa => {
+                let object = Hpa::of(&object.value);
+                let values = match &self.guard {
+                    Some(guard) => object.values(guard).await,
+                    None => Vec::new(),
+                };
+                (object.rules(&self.scaled_objects), values)
+            }
+        };
+        findings.into_iter().map(|finding| finding.check).chain(values).collect()
+    }
+}
+
 /// What is wrong with objects that are each right: two autoscalers of one workload, two servers of one API.
-fn together(objects: &[Object], hpas: &[Hpa]) -> Vec<Check> {
+pub(super) fn together(objects: &[Object]) -> Vec<Check> {
     let mut checks = Vec::new();
+    let hpas: Vec<Hpa> = objects
+        .iter()
+        .filter(|object| object.kind == Kind::Hpa)
+        .map(|object| Hpa::of(&object.value))
+        .collect();
     let mut targets: Vec<(String, String)> = Vec::new();
     for object in objects {
         // KEDA makes an HPA of each ScaledObject.
@@ -162,9 +221,7 @@ mod tests {
         let kinds = vec![Kind::ScaledObject, Kind::Hpa];
         let file = File::parse("a.yaml".to_owned(), text.to_owned(), kinds).unwrap();
         let objects = file.objects();
-        let of = objects.iter().filter(|object| object.kind == Kind::Hpa);
-        let hpas: Vec<Hpa> = of.map(|object| Hpa::of(&object.value)).collect();
-        together(&objects, &hpas).into_iter().map(|check| check.id).collect()
+        together(&objects).into_iter().map(|check| check.id).collect()
     }
 
     #[test]

@@ -14,15 +14,20 @@ use collector_core::{
 use crate::commands::settings::Settings;
 use crate::output::{ErrorDocument, failed_fields, printable, unknown_fields};
 
-fn pass(id: &str, detail: impl Into<String>) -> Check {
+pub(super) fn pass(id: &str, detail: impl Into<String>) -> Check {
     Check::new(id, CheckStatus::Pass, detail)
 }
 
-fn warn(id: &str, detail: impl Into<String>) -> Check {
+#[cfg(feature = "kubernetes")]
+pub(super) fn skip(id: &str, detail: &str) -> Check {
+    Check::new(id, CheckStatus::Skip, detail)
+}
+
+pub(super) fn warn(id: &str, detail: impl Into<String>) -> Check {
     Check::new(id, CheckStatus::Warn, detail)
 }
 
-fn fail(id: &str, detail: impl Into<String>) -> Check {
+pub(super) fn fail(id: &str, detail: impl Into<String>) -> Check {
     Check::new(id, CheckStatus::Fail, detail)
 }
 

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "promql")]
 mod autoscalers;
+#[cfg(feature = "kubernetes")]
+mod cluster;
 #[cfg(feature = "promql")]
 mod fix;
 mod groups;
@@ -52,7 +54,7 @@ async fn check(
 ) -> Result<Exit, Failure> {
     let model = args.model()?;
     let mut signals = StopSignals::catch()?;
-    let backends = settings.backends()?;
+    let backends = settings.backends_that_measure()?;
     settings.before_a_read(None).await?;
     #[cfg(feature = "promql")]
     let mut files = autoscalers::Autoscalers::read(args, settings)?;
@@ -118,7 +120,7 @@ async fn round(
     settings: &Settings,
     file: Option<&Path>,
     backends: &[Arc<dyn Backend>],
-    collector: &CachingCollector,
+    collector: &Arc<CachingCollector>,
     model: Option<ModelRef>,
     report: &mut Report,
 ) -> Result<(), Failure> {
@@ -134,6 +136,14 @@ async fn round(
             }
             check
         }))?;
+    }
+    #[cfg(feature = "kubernetes")]
+    if let Some(cluster) = settings.cluster()? {
+        let (cluster, model) = (&cluster, model.as_ref());
+        let asked = cluster::Asked { settings, cluster, backends, collector, model };
+        // A large future, which would make all those around it as large.
+        let checks = Box::pin(cluster::checks(&asked));
+        report.add(waiting(clock, "the cluster", checks).await)?;
     }
     let unreachable = report
         .checks()
@@ -158,8 +168,8 @@ async fn round(
             let what = if model.is_some() { "the model" } else { "the models" };
             let checks = async {
                 match &model {
-                    Some(model) => groups::of_model(collector, model).await,
-                    None => vec![groups::known_models(settings, collector).await],
+                    Some(model) => groups::of_model(&**collector, model).await,
+                    None => vec![groups::known_models(settings, &**collector).await],
                 }
             };
             waiting(clock, &format!("{}: {what}", names.join(", ")), checks).await

@@ -15,8 +15,16 @@ use crate::logging;
 use crate::output::{CheckDocument, Colour, painted, print, printable, printed_json, signs};
 
 /// Groups in the order in which they build on each other.
-const GROUPS: [&str; 7] =
-    ["configuration", "connection", "metrics", "model", "timings", "scaled-object", "hpa"];
+const GROUPS: [&str; 8] = [
+    "configuration",
+    "connection",
+    "metrics",
+    "cluster",
+    "model",
+    "timings",
+    "scaled-object",
+    "hpa",
+];
 
 /// The checks of one round.
 pub(super) struct Report {

@@ -133,6 +133,18 @@ impl ScaledObject {
         self.triggers.iter().any(asks)
     }
 
+    /// Returns whether a trigger asks a Prometheus or a collector.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn is_of_metrics(&self) -> bool {
+        self.triggers.iter().any(|trigger| {
+            #[cfg(feature = "keda")]
+            if trigger.is_of_collector() {
+                return true;
+            }
+            trigger.kind == "prometheus"
+        })
+    }
+
     /// Creates a check about this object.
     fn check(&self, name: &str, status: CheckStatus, detail: impl std::fmt::Display) -> Check {
         Check::new(format!("scaled-object.{name}"), status, format!("{}: {detail}", self.name))
