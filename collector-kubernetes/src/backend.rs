@@ -56,7 +56,8 @@ impl Backend for Cluster {
         if let Some(unheard) = unheard {
             return Err(error_of(unheard, Operation::Fetch));
         }
-        let answer = |model: &ModelRef| (model.clone(), answer(&shared.store, model, Operation::Fetch));
+        let answer =
+            |model: &ModelRef| (model.clone(), answer(&shared.store, model, Operation::Fetch));
         Ok(ask.models.iter().map(answer).collect())
     }
 
@@ -116,7 +117,7 @@ fn error_of(unheard: Unheard, operation: Operation) -> BackendError {
 }
 
 /// Waits until the live source has tried everything, or lists everything if it does not run.
-async fn bring_up_to_date(
+pub(crate) async fn bring_up_to_date(
     shared: &Shared,
     time_left: Duration,
     permits: &dyn Permits,
@@ -172,11 +173,14 @@ fn probe(store: &Store, current: Result<collector_core::Tick, Unheard>) -> Probe
     let mut checks = Vec::new();
     match current {
         Err(unheard) => {
-            checks.push(
-                Check::new("cluster.lists", CheckStatus::Fail, unheard.why)
-                    .with_remedy("see docs/kubernetes.md for the credentials and the rights that are needed"),
-            );
-            checks.push(Check::new("cluster.objects", CheckStatus::Skip, "the cluster is not heard"));
+            checks.push(Check::new("cluster.lists", CheckStatus::Fail, unheard.why).with_remedy(
+                "see docs/kubernetes.md for the credentials and the rights that are needed",
+            ));
+            checks.push(Check::new(
+                "cluster.objects",
+                CheckStatus::Skip,
+                "the cluster is not heard",
+            ));
             return Probe::new(checks);
         }
         Ok(_) => {

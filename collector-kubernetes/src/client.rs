@@ -4,14 +4,15 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use collector_core::Namespace;
 use collector_core::ErrorKind;
+use collector_core::Namespace;
 use collector_transport::root_cause;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::watch;
 
 use crate::failure::Failure;
+use crate::pages::PageSource;
 
 /// How the API server is reached, and which namespaces are watched.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -22,6 +23,8 @@ pub struct ClusterConfig {
     pub context: Option<String>,
     /// The namespaces to watch. Default: all, for which a ClusterRole is needed.
     pub namespaces: Vec<Namespace>,
+    /// What tells which pods have metrics pages to scrape. Default: nothing, and nothing about pages is asked for.
+    pub pages: Option<PageSource>,
 }
 
 /// Why no client can be made of a configuration.
@@ -165,7 +168,7 @@ mod tests {
         let config = ClusterConfig {
             kubeconfig: Some(file.path().to_owned()),
             context: context.map(ToOwned::to_owned),
-            namespaces: Vec::new(),
+            ..ClusterConfig::default()
         };
         let error = config.check().err().map(|error| error.to_string());
         match (expected, error) {
@@ -183,7 +186,8 @@ mod tests {
         check(contexts, Some("b"), Some("has no context \"b\", but a"));
         check("contexts: []", None, Some("has no current context"));
         check("[", None, Some("kubernetes.kubeconfig: cannot use "));
-        let absent = ClusterConfig { kubeconfig: Some("/absent".into()), ..ClusterConfig::default() };
+        let absent =
+            ClusterConfig { kubeconfig: Some("/absent".into()), ..ClusterConfig::default() };
         let error = absent.check().unwrap_err().to_string();
         assert!(error.starts_with("kubernetes.kubeconfig: cannot use /absent: "), "{error}");
         assert!(ClusterConfig::default().check().is_ok());

@@ -51,7 +51,8 @@ impl Failure {
     pub(crate) fn of_status(code: u16, body: &[u8], retry_after: Option<&str>) -> Self {
         let status: Status = serde_json::from_slice(body).unwrap_or_default();
         let retry_after = retry_after.and_then(|seconds| seconds.parse().ok());
-        let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
+        let retry_after =
+            retry_after.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
         Self { retry_after, ..Self::of_object(&Status { code, ..status }) }
     }
 
@@ -78,8 +79,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind, self.why)?;
         match self.kind {
-            ErrorKind::Forbidden => f.write_str("; grant it with the ClusterRole of docs/kubernetes.md"),
-            ErrorKind::Unauthorized => f.write_str("; is the token of a service account that exists?"),
+            ErrorKind::Forbidden => {
+                f.write_str("; grant it with the ClusterRole of docs/kubernetes.md")
+            }
+            ErrorKind::Unauthorized => {
+                f.write_str("; is the token of a service account that exists?")
+            }
             _ => Ok(()),
         }
     }
@@ -106,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_status_is_told_with_what_to_do() {
-        let body = br#"{"kind":"Status","code":403,"message":"pods is forbidden: User \"x\"\u001b[2J"}"#;
+        let body =
+            br#"{"kind":"Status","code":403,"message":"pods is forbidden: User \"x\"\u001b[2J"}"#;
         let failure = Failure::of_status(403, body, None);
         assert_eq!(
             failure.to_string(),
@@ -114,7 +120,10 @@ mod tests {
              docs/kubernetes.md"
         );
         let busy = Failure::of_status(429, b"<html>", Some("7"));
-        assert_eq!((busy.kind, busy.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(7))));
+        assert_eq!(
+            (busy.kind, busy.retry_after),
+            (ErrorKind::RateLimited, Some(Duration::from_secs(7)))
+        );
         assert!(busy.why.contains("Too Many Requests"), "{busy}");
     }
 

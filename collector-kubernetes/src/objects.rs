@@ -3,6 +3,7 @@
 //! that managed fields, templates and most of the status never are in memory.
 
 mod json;
+mod pages;
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use collector_core::{Namespace, PodName};
 use serde_json::value::RawValue;
 
 use crate::kind::{Kind, Target};
+pub(crate) use pages::{Labels, PageAnnotations, PodEndpoint, PoolObject, SliceObject};
 
 /// The most bytes of an object. The default limit of etcd is 1.5 MiB.
 pub(crate) const OBJECT_MAX: usize = 4 << 20;
@@ -31,6 +33,8 @@ pub(crate) enum Content {
     Pod(PodObject),
     Workload(WorkloadObject),
     Scaler(ScalerObject),
+    Pool(PoolObject),
+    Slice(SliceObject),
     /// It cannot be read, and why.
     Unreadable(String),
 }
@@ -49,6 +53,8 @@ pub(crate) struct PodObject {
     /// Whether it is a part of a group of which another pod is the replica.
     pub(crate) is_worker: bool,
     pub(crate) phase: PodPhase,
+    /// The pod as a server of metrics pages, until it is stored.
+    pub(crate) endpoint: Option<Box<PodEndpoint>>,
 }
 
 /// What the API tells about the state of a pod.

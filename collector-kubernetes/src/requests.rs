@@ -62,9 +62,8 @@ pub(crate) async fn list(
     let mut params = ListParams::default().limit(PAGE);
     loop {
         let request = Request::new(path(base, id)).list(&params);
-        let request = request.map_err(|error| {
-            Failure::new(ErrorKind::Configuration, error.to_string())
-        })?;
+        let request =
+            request.map_err(|error| Failure::new(ErrorKind::Configuration, error.to_string()))?;
         let permit = permits.acquire().await;
         let _permit = permit.map_err(|error| Failure::new(error.kind(), error.to_string()))?;
         let read = async {

@@ -198,7 +198,8 @@ pub(crate) enum Listed {
 /// Whether a watch cannot go on from where it was.
 fn needs_list(failure: &Failure) -> bool {
     // The kind may be gone; an event that cannot be read would come again.
-    failure.is_gone || matches!(failure.kind, ErrorKind::NotFound | ErrorKind::BadAnswer | ErrorKind::TooLarge)
+    failure.is_gone
+        || matches!(failure.kind, ErrorKind::NotFound | ErrorKind::BadAnswer | ErrorKind::TooLarge)
 }
 
 /// The pauses after failures.

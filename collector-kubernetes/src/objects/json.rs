@@ -7,6 +7,7 @@ use collector_core::Namespace;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::pages::{self, PodEndpoint, PoolSpec};
 use super::{Content, Object, PodObject, PodPhase, ScalerObject, TEXT_MAX, WorkloadObject};
 use crate::kind::{Kind, Target, TargetKind};
 
@@ -95,7 +96,7 @@ impl Metadata {
 /// Reads an object of a kind.
 pub(super) fn read(kind: Kind, text: &str) -> Result<Object, serde_json::Error> {
     let object = match kind {
-        Kind::Pod => pod(serde_json::from_str(text)?),
+        Kind::Pod => pod(serde_json::from_str(text)?, pages::pod(text)?),
         // Of ReplicaSets there are ten for each Deployment, and nobody asks for their replicas.
         Kind::ReplicaSet => {
             workload(serde_json::from_str(text)?, |_: IgnoredAny| WorkloadObject::default())
@@ -109,6 +110,11 @@ pub(super) fn read(kind: Kind, text: &str) -> Result<Object, serde_json::Error> 
         Kind::LlmInferenceService => inference_service(serde_json::from_str(text)?),
         Kind::ScaledObject | Kind::HorizontalPodAutoscaler | Kind::VariantAutoscaling => {
             scaler(serde_json::from_str(text)?)
+        }
+        Kind::InferencePool => pool(serde_json::from_str(text)?),
+        Kind::EndpointSlice => {
+            let raw: Raw<IgnoredAny> = serde_json::from_str(text)?;
+            raw.metadata.into_object(Content::Slice(pages::slice(text)?))
         }
     };
     Ok(object)
@@ -150,7 +156,7 @@ struct Started {
     started_at: Option<Box<str>>,
 }
 
-fn pod(raw: Raw<IgnoredAny, PodStatus>) -> Object {
+fn pod(raw: Raw<IgnoredAny, PodStatus>, endpoint: PodEndpoint) -> Object {
     let mut metadata = raw.metadata;
     let phase = phase(metadata.deletion_timestamp.is_some(), raw.status.as_ref());
     let labels = metadata.labels.take().unwrap_or_default();
@@ -163,6 +169,7 @@ fn pod(raw: Raw<IgnoredAny, PodStatus>) -> Object {
         model: labels.model,
         is_worker: labels.worker_index.is_some_and(|index| &*index != "0"),
         phase,
+        endpoint: Some(Box::new(endpoint)),
     };
     metadata.into_object(Content::Pod(content))
 }
@@ -242,7 +249,8 @@ struct NodeSelector(Option<Arc<str>>);
 
 impl<'de> Deserialize<'de> for NodeSelector {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut labels = std::collections::HashMap::<Box<str>, Arc<str>>::deserialize(deserializer)?;
+        let mut labels =
+            std::collections::HashMap::<Box<str>, Arc<str>>::deserialize(deserializer)?;
         Ok(Self(ACCELERATOR_LABELS.iter().find_map(|label| labels.remove(*label))))
     }
 }
@@ -333,7 +341,9 @@ fn scaler(raw: Raw<ScalerSpec>) -> Object {
     };
     let (model, cost) = (annotations.model, annotations.cost);
     let content = match raw.spec {
-        None => ScalerObject { model: short(model), cost, accelerator: labels.accelerator, ..content },
+        None => {
+            ScalerObject { model: short(model), cost, accelerator: labels.accelerator, ..content }
+        }
         Some(spec) => ScalerObject {
             target: spec.scale_target_ref.and_then(TargetReference::target),
             model: short(spec.model.or(model)),
@@ -351,6 +361,15 @@ impl TargetReference {
         // KEDA's default.
         Some(Target::new(self.kind.as_deref().unwrap_or("Deployment"), name))
     }
+}
+
+/// An InferencePool. Its specification is required.
+fn pool(raw: Raw<PoolSpec>) -> Object {
+    let content = match raw.spec {
+        Some(spec) => Content::Pool(spec.into()),
+        None => Content::Unreadable("it has no spec".to_owned()),
+    };
+    raw.metadata.into_object(content)
 }
 
 /// A text that is not longer than any that is meant.

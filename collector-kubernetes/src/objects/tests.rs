@@ -89,7 +89,8 @@ fn the_phase_of_a_pod_follows_from_its_status() {
 
 #[test]
 fn a_pod_that_is_being_deleted_terminates_though_it_is_ready() {
-    let metadata = json!({"name": "p", "namespace": "n", "deletionTimestamp": "2026-03-01T10:00:00Z"});
+    let metadata =
+        json!({"name": "p", "namespace": "n", "deletionTimestamp": "2026-03-01T10:00:00Z"});
     let ready = status("True", 30, &json!({"state": running(10)}));
     let phase = |status: &Value| pod(&json!({"metadata": metadata, "status": status})).phase;
     assert_eq!(phase(&ready), PodPhase::Terminating);
@@ -115,11 +116,13 @@ fn only_the_leader_of_a_group_is_a_replica() {
 #[test]
 fn a_workload_has_its_replicas_and_what_its_pods_run_on() {
     let metadata = json!({"name": "d", "namespace": "n"});
-    let template = json!({"spec": {"nodeSelector": {"zone": "a", "nvidia.com/gpu.product": "H100"}}});
+    let template =
+        json!({"spec": {"nodeSelector": {"zone": "a", "nvidia.com/gpu.product": "H100"}}});
     let object = json!({"metadata": metadata, "spec": {"replicas": 3, "template": template}});
     let deployment = workload(Kind::Deployment, &object);
     assert_eq!((deployment.replicas, deployment.accelerator.as_deref()), (Some(3), Some("H100")));
-    let spec = json!({"replicas": 2, "leaderWorkerTemplate": {"size": 2, "workerTemplate": template}});
+    let spec =
+        json!({"replicas": 2, "leaderWorkerTemplate": {"size": 2, "workerTemplate": template}});
     let group = workload(Kind::LeaderWorkerSet, &json!({"metadata": metadata, "spec": spec}));
     assert_eq!((group.replicas, group.accelerator.as_deref()), (Some(2), Some("H100")));
     let unset = workload(Kind::Deployment, &json!({"metadata": metadata, "spec": {}}));
@@ -177,7 +180,8 @@ fn a_variant_autoscaling_has_the_model_in_its_specification() {
 
 #[test]
 fn an_object_that_cannot_be_read_is_kept_as_that() {
-    let object = json!({"metadata": {"name": "d", "namespace": "n"}, "spec": {"replicas": "three"}});
+    let object =
+        json!({"metadata": {"name": "d", "namespace": "n"}, "spec": {"replicas": "three"}});
     let read = Object::read(Kind::Deployment, &object.to_string()).unwrap();
     assert_eq!(&*read.name, "d");
     assert!(matches!(read.content, Content::Unreadable(_)));

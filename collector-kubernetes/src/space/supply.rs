@@ -43,9 +43,8 @@ impl Space {
             workloads.push(Workload::new(None, None, bare));
         }
         let mut supply = Supply::new(as_of, workloads);
-        let of_model = self.deleted.iter().filter(|(_, (at, of))| {
-            of == model && at.age(now) < DELETED_FOR
-        });
+        let of_model =
+            self.deleted.iter().filter(|(_, (at, of))| of == model && at.age(now) < DELETED_FOR);
         supply.deleted = of_model.map(|(name, (at, _))| (name.clone(), *at)).collect();
         let is_complete = self.unresolved.is_empty()
             && self.stray.is_empty()
@@ -90,6 +89,7 @@ impl Space {
     /// Adds what is wrong with the objects of the namespace.
     pub(crate) fn report(&self, conditions: &mut BTreeSet<Condition>) {
         conditions.extend(self.conditions.iter().cloned());
+        self.pages.report(conditions);
         for name in self.stray.iter().take(PODS_LISTED) {
             conditions.insert(self.condition(
                 Kind::Pod.as_str(),
@@ -102,7 +102,12 @@ impl Space {
         if let Some(more) = self.stray.len().checked_sub(PODS_LISTED).filter(|more| *more > 0) {
             let problem = format!("{more} more pods have labels that name nothing that is known");
             let name = self.namespace.as_str();
-            conditions.insert(self.condition("Namespace", name, problem, "see those that are listed"));
+            conditions.insert(self.condition(
+                "Namespace",
+                name,
+                problem,
+                "see those that are listed",
+            ));
         }
     }
 
@@ -110,6 +115,7 @@ impl Space {
     pub(crate) fn count(&self, kind: Kind) -> usize {
         match kind {
             Kind::Pod => self.pods.len(),
+            Kind::InferencePool | Kind::EndpointSlice => self.pages.count(kind),
             Kind::ScaledObject | Kind::HorizontalPodAutoscaler | Kind::VariantAutoscaling => {
                 self.scalers.keys().filter(|(of, _)| *of == kind).count()
             }
