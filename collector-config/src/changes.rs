@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use figment::value::Value;
 
 use crate::keys::{ENGINES, OTHER_ENGINES};
+use crate::kubernetes;
 use crate::loaded::Loaded;
 
 /// The key of this process, so that a digest says nothing about a secret.
@@ -60,8 +61,14 @@ impl Loaded {
     /// has changed, nor the model servers that it knows.
     pub fn keeps_backend(&self, name: &str, former: &Self) -> bool {
         let of_backend = |path: &str| path.strip_prefix(name).is_some_and(|it| it.starts_with('.'));
-        let of_engines = |path: &str| path == ENGINES || OTHER_ENGINES.contains(&path);
-        let is_chosen = former.config.backend.iter().any(|known| known == name);
+        let is_cluster = name == kubernetes::NAME;
+        let of_engines =
+            |path: &str| !is_cluster && (path == ENGINES || OTHER_ENGINES.contains(&path));
+        let is_chosen = if is_cluster {
+            former.config.kubernetes.enabled
+        } else {
+            former.config.backend.iter().any(|known| known == name)
+        };
         let mut changed = self.changed_keys(former).into_iter();
         is_chosen && !changed.any(|path| of_backend(path) || of_engines(path))
     }
@@ -86,6 +93,16 @@ mod tests {
         let after = loaded(&[("cache.ttl", "30s"), ("log.level", "debug"), ("instance", "a")]);
         assert_eq!(after.changed_keys(&before), ["instance", "log.level", "server.max_tracked"]);
         assert!(before.changed_keys(&before.clone()).is_empty());
+    }
+
+    #[test]
+    fn the_cluster_is_kept_unless_its_section_changes() {
+        let enabled = ("kubernetes.enabled", "true");
+        let before = loaded(&[enabled, ("engines", "[{name: a}]")]);
+        assert!(loaded(&[enabled, ("cache.ttl", "20s")]).keeps_backend("kubernetes", &before));
+        let other = loaded(&[enabled, ("kubernetes.namespaces", "a")]);
+        assert!(!other.keeps_backend("kubernetes", &before));
+        assert!(!before.keeps_backend("kubernetes", &loaded(&[])), "it was not read");
     }
 
     #[cfg(feature = "prometheus")]

@@ -9,7 +9,9 @@ use collector_core::{Backend, Clock};
 use collector_engine::{Builder, CachingCollector, StaticDirectory};
 
 use crate::backend::BackendSettings;
+use crate::directory::JoinedDirectory;
 use crate::error::{ConfigError, ConfigErrors};
+use crate::kubernetes;
 use crate::schema::CollectorConfig;
 
 /// A backend, and the name by which it was chosen: those of a recording have one name.
@@ -50,7 +52,6 @@ impl CollectorConfig {
     ///
     /// # Errors
     /// As [`build_backends`](Self::build_backends).
-    #[expect(clippy::needless_pass_by_value, reason = "the counterpart of `build`, which keeps it")]
     pub fn build_other_backends(
         &self,
         clock: Arc<dyn Clock>,
@@ -75,7 +76,33 @@ impl CollectorConfig {
             }
             backends.extend(its.into_iter().map(|backend| (name.clone(), backend)));
         }
+        // What was recorded is not mixed with what a cluster says now.
+        if self.kubernetes.enabled && !self.is_recorded() {
+            let its = existing(kubernetes::NAME);
+            let its = if its.is_empty() { self.build_cluster(clock) } else { Ok(its) };
+            match its {
+                Ok(its) => {
+                    let name = || kubernetes::NAME.to_owned();
+                    backends.extend(its.into_iter().map(|backend| (name(), backend)));
+                }
+                Err(error) => errors.push(error),
+            }
+        }
         ConfigErrors::or(errors, backends)
+    }
+
+    #[cfg(feature = "kubernetes")]
+    fn build_cluster(&self, clock: Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, ConfigError> {
+        let cluster = collector_kubernetes::Cluster::new(self.kubernetes.cluster(), clock);
+        let cluster = cluster.map_err(|error| ConfigError::new(error.to_string()))?;
+        Ok(vec![Arc::new(cluster)])
+    }
+
+    /// Validation has refused it already.
+    #[cfg(not(feature = "kubernetes"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature")]
+    fn build_cluster(&self, _: Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, ConfigError> {
+        Ok(Vec::new())
     }
 
     /// Whether readings are those of a recording, and not of a server.
@@ -121,6 +148,7 @@ impl CollectorConfig {
     ) -> Result<Builder, ConfigErrors> {
         let directory = StaticDirectory::new(self.variants.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
+        let found: Vec<_> = backends.iter().filter_map(|backend| backend.variants()).collect();
         let mut backends = backends.into_iter();
         let Some(first) = backends.next() else {
             return Err(ConfigError::new("names no backend").key("backend").into());
@@ -132,7 +160,7 @@ impl CollectorConfig {
         Ok(backends
             .fold(CachingCollector::builder(first), Builder::also)
             .config(cache)
-            .directory(Arc::new(directory))
+            .directory(Arc::new(JoinedDirectory::new(directory, found)))
             .max_tracked(self.server.max_tracked)
             .clock(clock))
     }

@@ -174,6 +174,15 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "keda.tls_key_path": Path;
     /// Certificates (PEM) of the authorities that sign the certificates of clients. Without it every client is served.
     "keda.tls_client_ca_path": Path;
+    /// True: the variants, the pods and their states are read from a Kubernetes cluster, besides what `backend` measures. See
+    /// kubernetes.md for what is read and the rights that it needs. For a build with the cargo feature kubernetes.
+    "kubernetes.enabled": Bool = "false";
+    /// A kubeconfig. Unset: the service account of the pod that the collector runs in.
+    "kubernetes.kubeconfig": Path;
+    /// The context of the kubeconfig. Unset: its current one.
+    "kubernetes.context": Text;
+    /// The only namespaces that are read, for which Roles are enough. Empty: all, with a ClusterRole.
+    "kubernetes.namespaces": Texts;
     /// False: `/metrics` has no series of single replicas (`collector_replica_*`). See metrics.md.
     "metrics.per_replica": Bool = "true";
     /// False: `/metrics` has the families of the upstream autoscaler only as `collector_*`, and not as `wva_*` too.

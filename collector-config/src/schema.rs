@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::backend::{BackendSettings, Backends};
 use crate::keda::KedaConfig;
+use crate::kubernetes::KubernetesConfig;
 use crate::metrics::MetricsConfig;
 use crate::promql::PromqlConfig;
 
@@ -37,6 +38,8 @@ pub struct CollectorConfig {
     pub promql: PromqlConfig,
     /// The external scaler of `serve`.
     pub keda: KedaConfig,
+    /// The cluster whose variants and pods are read.
+    pub kubernetes: KubernetesConfig,
     /// What is on `/metrics` of `serve`.
     pub metrics: MetricsConfig,
     /// What is logged.
@@ -163,6 +166,7 @@ pub(crate) struct CommonSections {
     pub(crate) server: ServerConfig,
     pub(crate) promql: PromqlConfig,
     pub(crate) keda: KedaConfig,
+    pub(crate) kubernetes: KubernetesConfig,
     pub(crate) metrics: MetricsConfig,
     pub(crate) log: LogConfig,
 }
@@ -178,6 +182,7 @@ impl Default for CommonSections {
             server: ServerConfig::default(),
             promql: PromqlConfig::default(),
             keda: KedaConfig::default(),
+            kubernetes: KubernetesConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         }
@@ -222,12 +227,22 @@ mod tests {
             server: _,
             promql: _,
             keda: _,
+            kubernetes: _,
             metrics: _,
             log: _,
         } = CommonSections::default();
         let common = [
-            "backend", "instance", "cache", "engines", "tracking", "server", "promql", "keda",
-            "metrics", "log",
+            "backend",
+            "instance",
+            "cache",
+            "engines",
+            "tracking",
+            "server",
+            "promql",
+            "keda",
+            "kubernetes",
+            "metrics",
+            "log",
         ];
         let common = common.map(str::to_owned);
         assert_eq!(BTreeSet::from(common), names(COMMON_KEYS.iter(), ""));
@@ -240,6 +255,7 @@ mod tests {
         assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
         assert_eq!(fields::<PromqlConfig>(), names(keys(), "promql."));
         assert_eq!(fields::<KedaConfig>(), names(keys(), "keda."));
+        assert_eq!(fields::<KubernetesConfig>(), names(keys(), "kubernetes."));
         assert_eq!(fields::<MetricsConfig>(), names(keys(), "metrics."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
         assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));

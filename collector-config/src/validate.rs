@@ -94,6 +94,11 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
             format!("must be at least {ANSWER_BYTES_MIN}, which one model's answer may take");
         errors.push(error_at(largest, message, origins));
     }
+    #[cfg(not(feature = "kubernetes"))]
+    if sound(&["kubernetes.enabled"]) && config.kubernetes.enabled {
+        let message = "this build reads no cluster: build it with the cargo feature kubernetes";
+        errors.push(error_at("kubernetes.enabled", message.to_owned(), origins));
+    }
     check_variants(&config.variants, origins, errors);
 }
 
@@ -112,6 +117,11 @@ fn check_recorded(
     if sound(&["backend"]) && config.backend.len() > 1 {
         let message = format!("{name:?} cannot be merged with other backends: name it alone");
         errors.push(error_at("backend", message, origins));
+    }
+    if config.kubernetes.enabled {
+        warnings.push(
+            "kubernetes.enabled is not used: what was recorded is not mixed with what a cluster says now".to_owned(),
+        );
     }
     if config.cache.snapshot_path.is_some() {
         warnings.push(

@@ -170,26 +170,17 @@ async fn list_all(shared: &Shared, permits: &dyn Permits) -> Result<(), Unheard>
 }
 
 fn probe(store: &Store, current: Result<collector_core::Tick, Unheard>) -> Probe {
-    let mut checks = Vec::new();
-    match current {
-        Err(unheard) => {
-            checks.push(Check::new("cluster.lists", CheckStatus::Fail, unheard.why).with_remedy(
-                "see docs/kubernetes.md for the credentials and the rights that are needed",
-            ));
-            checks.push(Check::new(
-                "cluster.objects",
-                CheckStatus::Skip,
-                "the cluster is not heard",
-            ));
-            return Probe::new(checks);
-        }
-        Ok(_) => {
-            let models = counted(store.models().len(), "model", "models");
-            let variants = counted(store.variants().len(), "variant", "variants");
-            let detail = format!("the API server lists every kind: {models}, {variants}");
-            checks.push(Check::new("cluster.lists", CheckStatus::Pass, detail));
-        }
+    if let Err(unheard) = current {
+        let lists = Check::new("cluster.lists", CheckStatus::Fail, unheard.why).with_remedy(
+            "see `collector docs kubernetes` for the credentials and the rights that are needed",
+        );
+        let objects = Check::new("cluster.objects", CheckStatus::Skip, "they are not listed");
+        return Probe::new(vec![lists, objects]);
     }
+    let models = counted(store.models().len(), "model", "models");
+    let variants = counted(store.variants().len(), "variant", "variants");
+    let detail = format!("the API server lists every kind: {models}, {variants}");
+    let mut checks = vec![Check::new("cluster.lists", CheckStatus::Pass, detail)];
     let conditions = store.conditions();
     if conditions.is_empty() {
         checks.push(Check::new("cluster.objects", CheckStatus::Pass, "nothing is wrong with them"));

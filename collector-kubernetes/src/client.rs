@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use collector_core::ErrorKind;
-use collector_core::Namespace;
+use collector_core::text::shortened;
+use collector_core::{ErrorKind, Namespace};
 use collector_transport::root_cause;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -33,11 +33,18 @@ pub struct ClusterConfig {
 pub struct ClientError(String);
 
 impl ClusterConfig {
-    /// Checks what can be checked without a request: that a named kubeconfig can be read and has the context.
+    /// Checks what can be checked without a request: the names of namespaces, and that a named kubeconfig can be read and
+    /// has the context.
     ///
     /// # Errors
     /// When no client can ever be made of it, with what to correct.
     pub fn check(&self) -> Result<(), ClientError> {
+        if let Some(name) = self.namespaces.iter().find(|name| !is_namespace(name.as_str())) {
+            return Err(ClientError(format!(
+                "kubernetes.namespaces: {:?} is no name of a namespace: write letters, digits and hyphens",
+                shortened(name.as_str())
+            )));
+        }
         let Some(path) = &self.kubeconfig else { return Ok(()) };
         let named = self.read_kubeconfig()?;
         let context = self.context.as_ref().or(named.current_context.as_ref());
@@ -95,6 +102,12 @@ impl ClusterConfig {
             ClientError(format!("the credentials cannot be used: {}", root_cause(&error)))
         })
     }
+}
+
+/// Whether this can be the name of a namespace; it becomes a part of paths.
+fn is_namespace(name: &str) -> bool {
+    let is_letter = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=63).contains(&name.len()) && name.bytes().all(is_letter)
 }
 
 /// The client that is used now.
@@ -191,5 +204,10 @@ mod tests {
         let error = absent.check().unwrap_err().to_string();
         assert!(error.starts_with("kubernetes.kubeconfig: cannot use /absent: "), "{error}");
         assert!(ClusterConfig::default().check().is_ok());
+        for name in ["", "a/b", "A", "..", "a b"] {
+            let config =
+                ClusterConfig { namespaces: vec![name.into()], ..ClusterConfig::default() };
+            assert!(config.check().unwrap_err().to_string().starts_with("kubernetes.namespaces: "));
+        }
     }
 }

@@ -71,7 +71,7 @@ impl Failure {
         let said = [status.message.as_str(), status.reason.as_str(), code.unwrap_or("no reason")];
         let said = said.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
         let is_gone = status.code == 410 || matches!(&*status.reason, "Expired" | "Gone");
-        Self { is_gone, ..Self::new(kind, format!("{}", quote(said))) }
+        Self { is_gone, ..Self::new(kind, quote(said)) }
     }
 }
 

@@ -102,7 +102,7 @@ impl Space {
         match object.content {
             Content::Pod(mut pod) => {
                 let pages = self.pages.put_pod(&pod_name, &mut pod);
-                return Changes { pages, ..self.put_pod(pod_name, pod, now) };
+                return Changes { pages, ..self.put_pod(&pod_name, pod, now) };
             }
             Content::Pool(pool) => {
                 let pages = self.pages.set_pool(&key.1, Some(pool));
@@ -226,10 +226,6 @@ impl Space {
 
     pub(crate) fn models(&self) -> impl Iterator<Item = &ModelId> {
         self.models.keys()
-    }
-
-    pub(crate) fn knows(&self, model: &ModelId) -> bool {
-        self.models.contains_key(model)
     }
 }
 

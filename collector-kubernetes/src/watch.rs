@@ -156,12 +156,11 @@ impl Watch {
                 let object = Object::read(self.id.kind, object).map_err(bad)?;
                 self.store.remove(&self.id, &object.namespace, &object.name);
             }
-            "BOOKMARK" => self.store.heard(&self.id),
             "ERROR" => {
                 let status: Status = serde_json::from_str(object).map_err(bad)?;
                 return Err(Failure::of_object(&status));
             }
-            // A kind of events that is newer than this.
+            // A bookmark, or an event that is newer than this.
             _ => self.store.heard(&self.id),
         }
         if let Some(newer) = version_of(event.object) {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use collector_core::{
     Answers, Ask, Backend, BackendError, ErrorKind, KnownModel, Limits, ListAsk, LiveContext,
     LiveSource, ModelRef, Operation, PageGauges, Probe, ProbeAsk, Supports, UpdateSink,
+    VariantDirectory,
 };
 
 use crate::recorder::Recorder;

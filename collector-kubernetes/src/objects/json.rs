@@ -196,9 +196,9 @@ fn phase(is_deleted: bool, status: Option<&PodStatus>) -> PodPhase {
 fn lost_readiness(ready: Option<&PodCondition>, status: Option<&PodStatus>) -> bool {
     let changed = ready.and_then(|ready| ready.last_transition_time.as_deref());
     let containers = status.and_then(|status| status.container_statuses.as_deref());
-    let states = containers.unwrap_or_default().iter();
-    let states = states.flat_map(|container| [&container.state, &container.last_state]).flatten();
-    let starts = states.flat_map(|state| [&state.running, &state.terminated]).flatten();
+    let containers = containers.unwrap_or_default().iter();
+    let runs = containers.flat_map(|container| [&container.state, &container.last_state]).flatten();
+    let starts = runs.flat_map(|state| [&state.running, &state.terminated]).flatten();
     let first_start = starts.filter_map(|start| start.started_at.as_deref()).min();
     matches!((changed, first_start), (Some(changed), Some(start)) if changed > start)
 }

@@ -8,7 +8,7 @@ use collector_core::supply::PodState;
 use collector_core::{ModelId, PodName, Tick, Variant, VariantName};
 
 use super::{Changes, Space};
-use crate::kind::{Target, TargetKind};
+use crate::kind::TargetKind;
 use crate::objects::{PodObject, PodPhase};
 
 /// The most owners from a pod to what is scaled.
@@ -110,33 +110,31 @@ impl PodEntry {
 }
 
 impl Space {
-    pub(super) fn put_pod(&mut self, name: PodName, object: PodObject, now: Tick) -> Changes {
+    pub(super) fn put_pod(&mut self, name: &PodName, object: PodObject, now: Tick) -> Changes {
         if object.phase == PodPhase::Over {
-            return self.remove_pod(&name, now);
+            return self.remove_pod(name, now);
         }
         let mut changes = Changes::default();
-        match self.pods.get_mut(&name) {
+        match self.pods.get_mut(name) {
             Some(entry) if entry.object.uid == object.uid => {
                 let former = std::mem::replace(&mut entry.object, object);
                 let has_changed = entry.observe(now);
-                let is_placed = (&former.owner, &former.variant, &former.model, former.is_worker)
-                    == entry.object.belongs();
-                if is_placed {
+                if former.belongs_as(&entry.object) {
                     if has_changed {
                         changes.models.extend(entry.place.model().cloned());
                     }
                     return changes;
                 }
-                changes.models.extend(self.unplace(&name));
+                changes.models.extend(self.unplace(name));
             }
             // Perhaps another pod of its name, as a StatefulSet makes it.
             _ => {
-                self.deleted.remove(&name);
-                changes.models.extend(self.unplace(&name));
+                self.deleted.remove(name);
+                changes.models.extend(self.unplace(name));
                 self.pods.insert(name.clone(), PodEntry::new(object, now));
             }
         }
-        changes.models.extend(self.place(&name));
+        changes.models.extend(self.place(name));
         changes
     }
 
@@ -245,8 +243,11 @@ impl Space {
 }
 
 impl PodObject {
-    /// What decides where it belongs.
-    fn belongs(&self) -> (&Option<Target>, &Option<Box<str>>, &Option<Box<str>>, bool) {
-        (&self.owner, &self.variant, &self.model, self.is_worker)
+    /// Whether another state of it belongs to the same.
+    fn belongs_as(&self, other: &Self) -> bool {
+        self.owner == other.owner
+            && self.variant == other.variant
+            && self.model == other.model
+            && self.is_worker == other.is_worker
     }
 }

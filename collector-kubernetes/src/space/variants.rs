@@ -125,7 +125,7 @@ impl Space {
             );
         }
         let variant = self.variant(name, model, cost, scaler.accelerator.as_ref(), target);
-        if self.claim(kind, variant, target, found) {
+        if self.claim(kind, &variant, target, found) {
             self.report_target(kind, name, target, found);
         }
     }
@@ -144,7 +144,7 @@ impl Space {
             let are_all = !children.is_empty() && children.iter().all(is_scaled);
             if !is_scaled(target) && !are_all {
                 let variant = self.variant(&target.name, model, DEFAULT_COST, None, target);
-                self.claim(Kind::LlmInferenceService, variant, target, found);
+                self.claim(Kind::LlmInferenceService, &variant, target, found);
             }
         }
     }
@@ -170,7 +170,13 @@ impl Space {
     }
 
     /// Gives a variant what it scales, unless another has it; returns whether it has it.
-    fn claim(&self, kind: Kind, variant: Arc<Variant>, target: &Target, found: &mut Found) -> bool {
+    fn claim(
+        &self,
+        kind: Kind,
+        variant: &Arc<Variant>,
+        target: &Target,
+        found: &mut Found,
+    ) -> bool {
         let described_by = format!("{} {}", kind.as_str(), variant.name);
         let problem = if let Some(other) = found.of_target.get(target) {
             format!("it scales {target}, and so does {other}, which counts")
@@ -179,9 +185,9 @@ impl Space {
         } else {
             found.of_target.insert(target.clone(), described_by.clone());
             found.of_name.insert(variant.name.clone(), described_by);
-            found.claims.insert(target.clone(), Arc::clone(&variant));
-            found.names.insert(variant.name.clone(), Arc::clone(&variant));
-            let described = Described { variant: Arc::clone(&variant), target: target.clone() };
+            found.claims.insert(target.clone(), Arc::clone(variant));
+            found.names.insert(variant.name.clone(), Arc::clone(variant));
+            let described = Described { variant: Arc::clone(variant), target: target.clone() };
             let of_model = found.models.entry(variant.model.model.clone()).or_default();
             of_model.insert(variant.name.clone(), described);
             return true;

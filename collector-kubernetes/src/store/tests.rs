@@ -32,9 +32,9 @@ impl Fixture {
     fn listed() -> Self {
         let fixture = Self::new();
         fixture.list(Kind::HorizontalPodAutoscaler, &[hpa()]);
-        fixture.list(Kind::Deployment, &[object("d", Value::Null)]);
-        fixture.list(Kind::ReplicaSet, &[object("rs", owner("Deployment", "d"))]);
-        fixture.list(Kind::Pod, &[object("p", owner("ReplicaSet", "rs"))]);
+        fixture.list(Kind::Deployment, &[object("d", &Value::Null)]);
+        fixture.list(Kind::ReplicaSet, &[object("rs", &owner("Deployment", "d"))]);
+        fixture.list(Kind::Pod, &[object("p", &owner("ReplicaSet", "rs"))]);
         fixture.store.take_changed();
         fixture
     }
@@ -64,7 +64,7 @@ fn model() -> ModelRef {
     ModelRef::new("m", "n")
 }
 
-fn object(name: &str, owners: Value) -> Value {
+fn object(name: &str, owners: &Value) -> Value {
     json!({"metadata": {"name": name, "namespace": "n", "ownerReferences": owners}})
 }
 
@@ -73,7 +73,7 @@ fn owner(kind: &str, name: &str) -> Value {
 }
 
 fn hpa() -> Value {
-    let mut hpa = object("v", Value::Null);
+    let mut hpa = object("v", &Value::Null);
     hpa["metadata"]["annotations"] = json!({"llm-d.ai/model-id": "m"});
     hpa["spec"] = json!({"scaleTargetRef": {"kind": "Deployment", "name": "d"}});
     hpa
@@ -89,7 +89,7 @@ fn nothing_is_told_before_every_kind_is_listed() {
     assert!(fixture.store.take_changed().is_empty());
     assert_eq!(fixture.store.conditions(), [], "what is not listed is not missing");
     fixture.list(Kind::ReplicaSet, &[]);
-    fixture.list(Kind::Deployment, &[object("d", Value::Null)]);
+    fixture.list(Kind::Deployment, &[object("d", &Value::Null)]);
     assert_eq!(fixture.store.take_changed(), HashSet::from([model()]));
     assert!(fixture.pods().is_empty());
 }
@@ -139,7 +139,7 @@ fn a_lost_watch_is_told_until_it_is_heard_again() {
 #[test]
 fn a_new_list_replaces_the_former_as_a_whole() {
     let fixture = Fixture::listed();
-    let pod = |name: &str| object(name, owner("ReplicaSet", "rs"));
+    let pod = |name: &str| object(name, &owner("ReplicaSet", "rs"));
     fixture.put(Kind::Pod, &pod("q"));
     assert_eq!(fixture.pods(), ["p", "q"]);
     fixture.list(Kind::Pod, &[pod("q"), pod("r")]);
@@ -156,7 +156,7 @@ fn a_new_list_replaces_the_former_as_a_whole() {
 fn the_generation_changes_with_variants_and_not_with_pods() {
     let fixture = Fixture::listed();
     let before = fixture.store.generation();
-    fixture.put(Kind::Pod, &object("q", owner("ReplicaSet", "rs")));
+    fixture.put(Kind::Pod, &object("q", &owner("ReplicaSet", "rs")));
     assert_eq!(fixture.store.take_changed(), HashSet::from([model()]));
     assert_eq!(fixture.store.generation(), before);
     let mut dearer = hpa();

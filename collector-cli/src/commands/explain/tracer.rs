@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use collector_core::{
     Answer, Answers, Ask, Backend, BackendError, KnownModel, Limits, ListAsk, LiveSource, ModelRef,
-    PageGauges, Probe, ProbeAsk, Supports, TraceRow,
+    PageGauges, Probe, ProbeAsk, Supports, TraceRow, VariantDirectory,
 };
 
 use crate::output::{Look, Looked};

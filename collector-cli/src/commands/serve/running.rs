@@ -101,7 +101,8 @@ impl Running {
         let (before, after) = (&self.settings.loaded, &settings.loaded);
         // A backend is told at its start whether to keep what the PromQL API needs, which depends on the others.
         let (queries, others) = (after.config.promql.enabled, &after.config.backend);
-        if before.config.promql.enabled != queries || before.config.backend != *others {
+        let is_one = others.iter().any(|other| other == name);
+        if is_one && (before.config.promql.enabled != queries || before.config.backend != *others) {
             return Vec::new();
         }
         let is_kept = after.keeps_backend(name, before);

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Without the live source: each fetch lists all objects.
+
+use std::sync::Arc;
+
+use collector_core::{
+    Ask, Backend as _, CheckStatus, ErrorKind, KnownModel, ListAsk, ModelRef, ProbeAsk,
+    VariantDirectory as _,
+};
+use collector_kubernetes::Cluster;
+use collector_testkit::TokioClock;
+use collector_testkit::kubernetes::{Fault, Verb, kinds};
+
+use crate::fixture::{Kubeconfig, hpa, model, server, shown};
+
+#[tokio::test]
+async fn a_fetch_lists_all_objects_and_leaves_no_watch() {
+    let server = server(2).await;
+    let clock = Arc::new(TokioClock::new());
+    let kubeconfig = Kubeconfig::new(&server.url());
+    let cluster = Cluster::new(kubeconfig.config(), clock.clone()).unwrap();
+    let models = [model(), ModelRef::new("other", "chat")];
+    let answers = cluster.fetch(Ask::new(&models, &*clock)).await.unwrap();
+    assert_eq!(shown(answers.get(&model()).unwrap()).as_deref(), Some("0=ready 1=ready"));
+    assert!(matches!(answers.get(&models[1]), Some(collector_core::Answer::Missing { .. })));
+    assert!(cluster.directory().variant_of(&model(), &"d-5d4f8c7b9-1".into()).is_some());
+    server.delete(kinds::PODS, "chat", "d-5d4f8c7b9-0");
+    let answers = cluster.fetch(Ask::new(&models, &*clock)).await.unwrap();
+    assert_eq!(shown(answers.get(&model()).unwrap()).as_deref(), Some("1=ready"));
+    assert_eq!(server.counters().requests(Verb::Watch, kinds::PODS), 0);
+}
+
+#[tokio::test]
+async fn models_are_listed_and_the_probe_shows_what_is_wrong() {
+    let server = server(2).await;
+    server.apply(hpa("second", "d"));
+    let clock = Arc::new(TokioClock::new());
+    let kubeconfig = Kubeconfig::new(&server.url());
+    let cluster = Cluster::new(kubeconfig.config(), clock.clone()).unwrap();
+    let models = cluster.list_models(ListAsk::new(&*clock)).await.unwrap();
+    assert_eq!(models, [KnownModel::new(model(), Some(2))]);
+    let probe = cluster.probe(ProbeAsk::new(&*clock)).await.unwrap();
+    let statuses: Vec<CheckStatus> = probe.checks.iter().map(|check| check.status).collect();
+    assert_eq!(statuses, [CheckStatus::Pass, CheckStatus::Warn], "{:?}", probe.checks);
+}
+
+#[tokio::test]
+async fn a_list_that_is_refused_is_an_error_and_no_missing_model() {
+    let server = server(1).await;
+    server.set_fault(kinds::DEPLOYMENTS, Fault::Forbidden);
+    let clock = Arc::new(TokioClock::new());
+    let kubeconfig = Kubeconfig::new(&server.url());
+    let cluster = Cluster::new(kubeconfig.config(), clock.clone()).unwrap();
+    let error = cluster.fetch(Ask::new(&[model()], &*clock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Forbidden);
+    assert!(error.to_string().contains("deployments"), "{error}");
+    assert!(cluster.list_models(ListAsk::new(&*clock)).await.is_err());
+    let probe = cluster.probe(ProbeAsk::new(&*clock)).await.unwrap();
+    assert_eq!(probe.checks[0].status, CheckStatus::Fail);
+}
+
+#[tokio::test]
+async fn a_kind_that_is_forbidden_and_does_not_exist_is_not_needed() {
+    let server = server(1).await;
+    server.stop_serving(kinds::VARIANT_AUTOSCALINGS);
+    server.set_fault(kinds::VARIANT_AUTOSCALINGS, Fault::Forbidden);
+    server.allow(|access| access.resource != "variantautoscalings");
+    let clock = Arc::new(TokioClock::new());
+    let kubeconfig = Kubeconfig::new(&server.url());
+    let cluster = Cluster::new(kubeconfig.config(), clock.clone()).unwrap();
+    cluster.fetch(Ask::new(&[model()], &*clock)).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_client_a_fetch_says_so() {
+    let clock = Arc::new(TokioClock::new());
+    let cluster = Cluster::without_client(Vec::new(), clock.clone());
+    let error = cluster.fetch(Ask::new(&[model()], &*clock)).await.unwrap_err();
+    assert!(error.to_string().contains("no client has been given yet"), "{error}");
+}
