@@ -76,6 +76,10 @@ pub struct EppConfig {
     /// The name of the section in the configuration, for messages: `scrape` or `epp`. Default `epp`.
     #[serde(skip)]
     pub section: &'static str,
+    /// Whether others find targets too, so that none has to be named here: see
+    /// [`with_discovery`](crate::EppBackend::with_discovery). Default false.
+    #[serde(skip)]
+    pub others_find_targets: bool,
 }
 
 /// The keys of the section.
@@ -131,6 +135,7 @@ impl Default for EppConfig {
             tls_insecure_skip_verify: false,
             engines: Vec::new(),
             section: SECTION.name,
+            others_find_targets: false,
         }
     }
 }
@@ -147,6 +152,11 @@ impl EppConfig {
         KEYS.iter().fold(message.to_owned(), |message, key| {
             message.replace(&SECTION.key(key), &format!("{}.{key}", self.section))
         })
+    }
+
+    /// Whether it says itself which targets there are.
+    pub fn names_targets(&self) -> bool {
+        !self.targets.is_empty() || self.target_file.is_some() || !self.dns.is_empty()
     }
 
     /// How large a page and a line of it may be.
@@ -173,7 +183,7 @@ impl EppConfig {
 
     fn check_targets(&self, errors: &mut Vec<ConfigError>) {
         let mut refuse = |key, problem: String| errors.push(SECTION.error(key, problem));
-        if self.targets.is_empty() && self.target_file.is_none() && self.dns.is_empty() {
+        if !self.names_targets() && !self.others_find_targets {
             refuse(
                 "targets",
                 "not set: name the pods, as [{ url = \"http://10.0.0.7:8000/metrics\", namespace = \
