@@ -50,70 +50,100 @@ pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) ->
         other => other?,
     };
     let folder = tempfile::tempdir()?;
-    let configuration = folder.path().join("collector.toml");
-    let scaler = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let toml = format!(
-        "[prometheus]\nurl = \"{}\"\nallow_http = true\nscrape_interval = \"15s\"\n\
-         [promql]\nenabled = true\n[keda]\nlisten = \"{scaler}\"\n",
-        prometheus.url()
-    );
-    fs::write(&configuration, toml)?;
-    let collector = Serving::start(program, &configuration)?;
-    let (direct, guarded) = (Door::direct(&prometheus)?, Door::guarded(&collector));
+    let start = |name: &str, more: &str| {
+        let configuration = folder.path().join(name);
+        let toml = format!(
+            "[prometheus]\nurl = \"{}\"\nallow_http = true\nscrape_interval = \"15s\"\n\
+             [promql]\nenabled = true\n{more}",
+            prometheus.url()
+        );
+        fs::write(&configuration, toml)?;
+        Serving::start(program, &configuration)
+    };
+    let direct = Door::direct(&prometheus)?;
     wait_for_series(&direct).await?;
+    let time = Duration::from_secs(if quick { 15 } else { 60 });
 
+    // A collector that refreshes nothing: the bursts of a refresh would hide what queries cost.
+    let untracked = start("untracked.toml", "[tracking]\ndiscover = false\n")?;
+    let idle = idle(&prometheus, time).await?;
+    let of_engines = Arc::new(triggers(OF_ENGINES));
+    let polled = poll_door(&direct, &of_engines, time);
+    let directly = cost(&prometheus, idle, time, "directly", polled, report).await?;
+    let door = Door::guarded(&untracked);
+    let polled = poll_door(&door, &of_engines, time);
+    let guarded =
+        cost(&prometheus, idle, time, "PromQL API, engines' series", polled, report).await?;
+    drop(untracked);
+
+    let scaler = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let collector = start("collector.toml", &format!("[keda]\nlisten = \"{scaler}\"\n"))?;
+    let door = Door::guarded(&collector);
     wait_for_readings(&collector).await?;
-    cached_answers(&guarded, folder.path(), quick, report).await?;
-    refusals(&guarded, report).await?;
+    cached_answers(&door, folder.path(), quick, report).await?;
+    refusals(&door, report).await?;
     let scaler = Scaler::connect(scaler).await?;
     signals(&scaler, quick, report).await?;
 
-    let time = Duration::from_secs(if quick { 15 } else { 60 });
-    let idle = cpu_of(&prometheus, async {
-        sleep(time).await;
-        Ok(())
-    });
-    let idle = idle.await?;
-    let mut costs = Vec::new();
-    let mut tell = |system, spent: f64| {
-        let spent = (spent - idle).max(0.0) / time.as_secs_f64();
-        let figure = Figure { name: "Prometheus CPU", value: spent * 1000.0, unit: "ms/s" };
-        report.row(SUITE, "200 ScaledObjects of 3 triggers", system, &[figure]);
-        costs.push(spent);
-    };
-    for (system, door, triggers) in [
-        ("directly", &direct, triggers(OF_ENGINES)),
-        ("PromQL API, engines' series", &guarded, triggers(OF_ENGINES)),
-        ("PromQL API, readings", &guarded, triggers(OF_READINGS)),
-    ] {
-        let (address, triggers) = (door.address, Arc::new(triggers));
-        let ask = |index: usize| {
-            let path = Door::path(&triggers[index]);
-            async move {
-                let mut connection = Connection::open(address, &path).await?;
-                let (status, body) = connection.ask().await?;
-                ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(body));
-                Ok(())
-            }
-        };
-        tell(system, cpu_of(&prometheus, poll(triggers.len(), ask, time)).await?);
-    }
+    // The collector reads the fleet whoever asks, which is in the idle time.
+    let idle = self::idle(&prometheus, time).await?;
+    let of_readings = Arc::new(triggers(OF_READINGS));
+    let polled = poll_door(&door, &of_readings, time);
+    let readings = cost(&prometheus, idle, time, "PromQL API, readings", polled, report).await?;
     let objects = scaler_triggers();
     let ask = |index: usize| {
         let (scaler, object) = (scaler.clone(), objects[index].clone());
         async move { scaler.get_metrics(object).await.map(drop) }
     };
-    tell("external scaler", cpu_of(&prometheus, poll(objects.len(), ask, time)).await?);
-    // The collector reads the fleet whoever asks, which is in the idle time. The server's clock shows hundredths of a
-    // second, so that less cannot be told from nothing.
+    let polled = poll(objects.len(), ask, time);
+    let scaler = cost(&prometheus, idle, time, "external scaler", polled, report).await?;
+
+    // The server's clock shows hundredths of a second, so that less cannot be told from nothing.
     let least = 1e-2 / time.as_secs_f64();
-    let [directly, guarded, readings, scaler] = costs[..] else {
-        unreachable!("four were measured")
-    };
     report.goal_at_least("autoscalers.200.guarded_cpu", 10.0, directly / guarded.max(least));
     report.goal_at_least("autoscalers.200.readings_cpu", 10.0, directly / readings.max(least));
     report.goal_at_least("autoscalers.200.scaler_cpu", 10.0, directly / scaler.max(least));
     Ok(())
+}
+
+/// The seconds of CPU that the server spends within this time while nobody polls.
+async fn idle(prometheus: &PrometheusServer, time: Duration) -> Result<f64> {
+    let nothing = async {
+        sleep(time).await;
+        Ok(())
+    };
+    cpu_of(prometheus, nothing).await
+}
+
+/// Reports the CPU time a second that the server spends on polls of a system, without what it spends when idle.
+async fn cost(
+    prometheus: &PrometheusServer,
+    idle: f64,
+    time: Duration,
+    system: &'static str,
+    polls: impl Future<Output = Result<()>>,
+    report: &mut Report,
+) -> Result<f64> {
+    let spent = cpu_of(prometheus, polls).await?;
+    let spent = (spent - idle).max(0.0) / time.as_secs_f64();
+    let figure = Figure { name: "Prometheus CPU", value: spent * 1000.0, unit: "ms/s" };
+    report.row(SUITE, "200 ScaledObjects of 3 triggers", system, &[figure]);
+    Ok(spent)
+}
+
+/// Polls triggers through a door.
+async fn poll_door(door: &Door, triggers: &Arc<Vec<String>>, time: Duration) -> Result<()> {
+    let address = door.address;
+    let ask = |index: usize| {
+        let path = Door::path(&triggers[index]);
+        async move {
+            let mut connection = Connection::open(address, &path).await?;
+            let (status, body) = connection.ask().await?;
+            ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(body));
+            Ok(())
+        }
+    };
+    poll(triggers.len(), ask, time).await
 }
 
 /// Waits until the collector has a reading of each model, which it has discovered.

@@ -171,30 +171,30 @@ async fn list_all(shared: &Shared, permits: &dyn Permits) -> Result<(), Unheard>
 
 fn probe(store: &Store, current: Result<collector_core::Tick, Unheard>) -> Probe {
     if let Err(unheard) = current {
-        let lists = Check::new("cluster.lists", CheckStatus::Fail, unheard.why).with_remedy(
+        let lists = Check::new("connection.kubernetes", CheckStatus::Fail, unheard.why).with_remedy(
             "see `collector docs kubernetes` for the credentials and the rights that are needed",
         );
-        let objects = Check::new("cluster.objects", CheckStatus::Skip, "they are not listed");
+        let objects = Check::new("connection.objects", CheckStatus::Skip, "they are not listed");
         return Probe::new(vec![lists, objects]);
     }
     let models = counted(store.models().len(), "model", "models");
     let variants = counted(store.variants().len(), "variant", "variants");
     let detail = format!("the API server lists every kind: {models}, {variants}");
-    let mut checks = vec![Check::new("cluster.lists", CheckStatus::Pass, detail)];
+    let mut checks = vec![Check::new("connection.kubernetes", CheckStatus::Pass, detail)];
     let conditions = store.conditions();
     if conditions.is_empty() {
-        checks.push(Check::new("cluster.objects", CheckStatus::Pass, "nothing is wrong with them"));
+        checks.push(Check::new("connection.objects", CheckStatus::Pass, "nothing is wrong with them"));
     }
     for condition in conditions.iter().take(CONDITIONS_SHOWN) {
         let detail = format!("{}: {}", condition.object, condition.problem);
         checks.push(
-            Check::new("cluster.objects", CheckStatus::Warn, detail)
+            Check::new("connection.objects", CheckStatus::Warn, detail)
                 .with_remedy(condition.remedy.clone()),
         );
     }
     if let Some(more) = conditions.len().checked_sub(CONDITIONS_SHOWN).filter(|more| *more > 0) {
         let detail = format!("{more} more objects have something wrong");
-        checks.push(Check::new("cluster.objects", CheckStatus::Warn, detail));
+        checks.push(Check::new("connection.objects", CheckStatus::Warn, detail));
     }
     Probe::new(checks)
 }

@@ -91,7 +91,7 @@
 //! - the [examples](https://github.com/inference-collector/collector/tree/main/examples) run as they are.
 //!
 //! # Features
-//! `prometheus` (default), `epp`, `promql`, `keda`, `record`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its
+//! `prometheus` (default), `epp`, `promql`, `keda`, `record`, `kubernetes`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its
 //! name, but for `sigv4`, which lets the Prometheus backend sign its requests for AWS.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -110,6 +110,8 @@ pub use collector_engine as engine;
 pub use collector_epp as epp;
 #[cfg(feature = "keda")]
 pub use collector_keda as keda;
+#[cfg(feature = "kubernetes")]
+pub use collector_kubernetes as kubernetes;
 #[cfg(feature = "prometheus")]
 pub use collector_prometheus as prometheus;
 #[cfg(feature = "promql")]

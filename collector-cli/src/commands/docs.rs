@@ -22,6 +22,7 @@ const PAGES: &[Page] = &pages! {
     "fields": "every field of a reading, and its unit";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
+    "kubernetes": "variants and pods from a cluster, and the rights that this needs";
     "keda": "setup for KEDA, and what happens in an outage";
     "promql-api": "the PromQL API for KEDA and other autoscalers";
     "grafana": "dashboards through the collector";
