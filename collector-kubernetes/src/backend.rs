@@ -183,7 +183,11 @@ fn probe(store: &Store, current: Result<collector_core::Tick, Unheard>) -> Probe
     let mut checks = vec![Check::new("connection.kubernetes", CheckStatus::Pass, detail)];
     let conditions = store.conditions();
     if conditions.is_empty() {
-        checks.push(Check::new("connection.objects", CheckStatus::Pass, "nothing is wrong with them"));
+        checks.push(Check::new(
+            "connection.objects",
+            CheckStatus::Pass,
+            "nothing is wrong with them",
+        ));
     }
     for condition in conditions.iter().take(CONDITIONS_SHOWN) {
         let detail = format!("{}: {}", condition.object, condition.problem);

@@ -114,7 +114,8 @@ impl Fleet {
             state.changed_at = now;
         }
         let models_of = |pod: &Arc<Pod>| -> Vec<ModelRef> {
-            let model = |model: &ModelId| ModelRef::new(model.clone(), pod.target.namespace.clone());
+            let model =
+                |model: &ModelId| ModelRef::new(model.clone(), pod.target.namespace.clone());
             pod.seen().was.models().iter().map(model).collect()
         };
         let mut models: Vec<ModelRef> = answers_otherwise.iter().flat_map(models_of).collect();

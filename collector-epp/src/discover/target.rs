@@ -112,7 +112,8 @@ impl Target {
 
     /// Whether it is the same page of the same server.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let Self { url, namespace, pod, rank, replica, model, engine, role, may_be_silent: _ } = self;
+        let Self { url, namespace, pod, rank, replica, model, engine, role, may_be_silent: _ } =
+            self;
         (url, namespace, pod, rank) == (&other.url, &other.namespace, &other.pod, &other.rank)
             && (replica, model) == (&other.replica, &other.model)
             && (engine, role) == (&other.engine, &other.role)

@@ -48,7 +48,7 @@ impl Space {
         supply.deleted = of_model.map(|(name, (at, _))| (name.clone(), *at)).collect();
         let is_complete = self.unresolved.is_empty()
             && self.stray.is_empty()
-            && self.unreadable.is_empty()
+            && self.unreadable.keys().all(|(kind, _)| kind.is_of_pages())
             && variants.values().all(|described| self.workloads.contains_key(&described.target))
             && variants.keys().all(|name| !self.has_workers(model, name));
         Some(ModelSupply { supply, is_complete })
