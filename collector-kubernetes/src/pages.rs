@@ -52,7 +52,7 @@ impl Selector {
         labels.map(Self).map_err(|pair| {
             format!(
                 "{:?} is no label with its value; app=vllm,tier=prod is a selector",
-                collector_core::text::quote(pair).to_string()
+                collector_core::text::quote(pair)
             )
         })
     }
