@@ -156,7 +156,7 @@ async fn list_all(shared: &Shared, permits: &dyn Permits) -> Result<(), Unheard>
     client.map_err(|failure| Unheard { kind: failure.kind, why: failure.why })?;
     let began = shared.store.now();
     let watches = shared.watches();
-    shared.store.begin(watches.iter().cloned());
+    shared.begin();
     let lists = watches.into_iter().map(|id| async {
         let watch = shared.watch(id);
         if let Err(failure) = watch.list(permits).await {

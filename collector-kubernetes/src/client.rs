@@ -151,13 +151,16 @@ impl Connection {
         }
     }
 
-    /// Makes the client again, with the credentials as they are now.
+    /// Makes the client again, with the credentials as they are now. One that was given cannot be made.
     pub(crate) async fn renew(&self) -> Result<Client, Failure> {
         let given = *self.given.borrow();
-        let Some(config) = &self.config else {
-            return self.get().ok_or_else(|| {
-                Failure::new(ErrorKind::Configuration, "no client has been given yet")
-            });
+        let config = match &self.config {
+            Some(config) if given == 0 => config,
+            _ => {
+                let missing =
+                    || Failure::new(ErrorKind::Configuration, "no client has been given yet");
+                return self.get().ok_or_else(missing);
+            }
         };
         let client = config.connect().await;
         let client =

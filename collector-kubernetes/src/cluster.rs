@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use collector_core::{Clock, ModelRef, Namespace};
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     namespaces: Vec<Namespace>,
     pages: Option<PageSource>,
     tracked: watch::Sender<Arc<HashSet<ModelRef>>>,
+    /// The number of the client that the store's lists are of.
+    begun_with: AtomicU64,
     /// Whether the live source runs.
     pub(crate) is_live: AtomicBool,
     /// One list of everything at a time, and when the last one was begun.
@@ -79,6 +81,7 @@ impl Cluster {
             namespaces,
             pages,
             tracked: watch::Sender::default(),
+            begun_with: AtomicU64::new(0),
             is_live: AtomicBool::new(false),
             listing: Semaphore::new(1),
             listed: Mutex::new(None),
@@ -135,6 +138,13 @@ impl Shared {
             Some(PageSource::Pools) => true,
             Some(PageSource::EndpointSlices(_)) => kind != Kind::InferencePool,
         }
+    }
+
+    /// Begins the watches. Those of a client that was given since the last time list again: it may be another cluster.
+    pub(crate) fn begin(&self) {
+        let given = *self.connection.given().borrow();
+        let is_another = self.begun_with.swap(given, Ordering::Relaxed) != given;
+        self.store.begin(self.watches(), is_another);
     }
 
     pub(crate) fn watch(&self, id: WatchId) -> Watch {

@@ -22,7 +22,7 @@ pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     /// The cause: printable, short, without secrets.
     pub(crate) why: String,
-    /// The version that was asked for is too old: only a new list helps.
+    /// The version that was asked for is too old, or what is between is lost: only a new list helps.
     pub(crate) is_gone: bool,
     /// How long the server asked us to wait.
     pub(crate) retry_after: Option<Duration>,

@@ -54,7 +54,7 @@ async fn keep_watching(shared: &Arc<Shared>) {
         given.mark_unchanged();
         let failed = match shared.connection.client().await {
             Ok(_) => {
-                shared.store.begin(shared.watches());
+                shared.begin();
                 false
             }
             Err(failure) => {
@@ -66,7 +66,7 @@ async fn keep_watching(shared: &Arc<Shared>) {
         tokio::select! {
             () = watch_all(shared), if !failed => {}
             () = sleep(NO_CLIENT), if failed => {}
-            _ = given.changed() => tracing::info!("Another client was given: all objects are listed again"),
+            _ = given.changed() => tracing::info!("A client was given: all objects are listed"),
         }
     }
 }

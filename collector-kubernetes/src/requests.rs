@@ -184,7 +184,8 @@ impl Lines {
             }
             let frame = timeout(SILENCE_MAX, self.body.frame()).await.map_err(|_| {
                 let why = format!("the server has sent nothing for {SILENCE_MAX:?}");
-                Failure::new(ErrorKind::Timeout, why)
+                // It may accept the next one and be as silent: a list tells what has happened meanwhile.
+                Failure { is_gone: true, ..Failure::new(ErrorKind::Timeout, why) }
             })?;
             match frame {
                 None => return Ok(None),

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use collector_core::supply::PodState;
 use collector_core::{Clock, KnownModel, ModelRef, Namespace, PodName, Tick, Variant};
 use tokio::sync::watch;
 
@@ -16,7 +17,7 @@ use crate::objects::Object;
 use crate::pages::{Page, PageSource};
 use crate::selfmetrics;
 use crate::space::{Changes, ModelSupply, Space};
-use crate::watches::{Lost, Unheard, WatchId, Watches};
+use crate::watches::{Lost, Position, Unheard, WatchId, Watches};
 
 /// What is known of the cluster.
 pub(crate) struct Store {
@@ -79,10 +80,20 @@ impl Store {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins anew with these watches. What is known stays until they have listed it again.
-    pub(crate) fn begin(&self, watches: impl IntoIterator<Item = WatchId>) {
-        self.write().watches.begin(watches, self.now());
+    /// Begins with these watches. With `anew` each lists again, as from another cluster; otherwise those that have a list
+    /// go on from it. What is known stays in both cases.
+    pub(crate) fn begin(&self, watches: Vec<WatchId>, anew: bool) {
+        self.write().watches.begin(watches, anew, self.now());
         self.announce();
+    }
+
+    /// Where a watch goes on; `None`: it needs a list.
+    pub(crate) fn position(&self, id: &WatchId) -> Option<Position> {
+        self.read().watches.position(id)
+    }
+
+    pub(crate) fn set_position(&self, id: &WatchId, position: Option<Position>) {
+        self.write().watches.set_position(id, position);
     }
 
     /// There is no client, and why.
@@ -220,6 +231,9 @@ impl Store {
             space.tidy(now);
             !space.is_empty()
         });
+        let State { spaces, unresolved, .. } = &mut *state;
+        let due = spaces.iter().filter(|(_, space)| space.is_unresolved());
+        unresolved.extend(due.map(|(namespace, _)| namespace.clone()));
         for kind in Kind::ALL {
             let count = state.spaces.values().map(|space| space.count(kind)).sum();
             selfmetrics::objects(kind, count);
@@ -257,7 +271,7 @@ impl Store {
             let known = |model: &collector_core::ModelId| {
                 let supply = space.supply(model, now, now)?.supply;
                 let model = ModelRef::new(model.clone(), namespace.clone());
-                Some(KnownModel::new(model, u32::try_from(supply.pods().count()).ok()))
+                Some(KnownModel::new(model, u32::try_from(supply.count(PodState::Ready)).ok()))
             };
             space.models().filter_map(known).collect()
         };

@@ -14,7 +14,7 @@ use crate::objects::{Event, Object, Status, version_of};
 use crate::requests::{self, Lines};
 use crate::selfmetrics;
 use crate::store::Store;
-use crate::watches::{Lost, WatchId};
+use crate::watches::{Lost, Position, WatchId};
 
 /// The pauses after failures: doubled with each, and shortened by chance, so that watches of one server and collectors
 /// of one cluster do not come back all at once.
@@ -35,16 +35,15 @@ impl Watch {
     pub(crate) async fn run(self) {
         let mut pause = Pause::default();
         loop {
+            // From where a former run ended, if there was one: a reload lists nothing again.
+            if let Some(position) = self.store.position(&self.id) {
+                let failure = self.follow(position, &mut pause).await;
+                self.store.set_position(&self.id, None);
+                // The list that follows is spread as well.
+                sleep(pause.after(&failure)).await;
+            }
             match self.list(&Unlimited).await {
-                Ok(Listed::At { base, version }) => {
-                    pause = Pause::default();
-                    let failure = self.follow(base, version, &mut pause).await;
-                    if !failure.is_gone {
-                        self.lost(&failure);
-                    }
-                    // The list that follows is spread as well.
-                    sleep(pause.after(&failure)).await;
-                }
+                Ok(Listed::Served) => pause = Pause::default(),
                 Ok(Listed::NotServed) => sleep(jittered(LOOK_AGAIN)).await,
                 Err(failure) => {
                     self.lost(&failure);
@@ -64,7 +63,9 @@ impl Watch {
             match requests::list(&client, base, &self.id, permits).await {
                 Ok(list) => {
                     self.store.replace(&self.id, list.objects, began);
-                    return Ok(Listed::At { base, version: list.version });
+                    let position = Position { base, version: list.version };
+                    self.store.set_position(&self.id, Some(position));
+                    return Ok(Listed::Served);
                 }
                 Err(failure) if self.is_not_served(&client, base, &failure).await => {
                     missing = Some(failure);
@@ -92,19 +93,21 @@ impl Watch {
         }
     }
 
-    /// Watches from a version on, until only a new list helps. A watch that cannot be opened is lost; one that breaks
+    /// Watches from a position on, until only a new list helps. A watch that cannot be opened is lost; one that breaks
     /// is opened again first.
-    async fn follow(&self, base: &str, mut version: String, pause: &mut Pause) -> Failure {
+    async fn follow(&self, mut position: Position, pause: &mut Pause) -> Failure {
         loop {
             let began = Instant::now();
             let opened = match self.connection.client().await {
-                Ok(client) => requests::watch(&client, base, &self.id, &version).await,
+                Ok(client) => {
+                    requests::watch(&client, position.base, &self.id, &position.version).await
+                }
                 Err(failure) => Err(failure),
             };
             let failure = match opened {
                 Ok(lines) => {
                     self.store.heard(&self.id);
-                    match self.take(lines, &mut version).await {
+                    match self.take(lines, &mut position).await {
                         // A server that ends watches at once is not asked all the time.
                         Ok(()) if began.elapsed() < PAUSE_MIN => {
                             sleep(pause.next()).await;
@@ -134,14 +137,18 @@ impl Watch {
     }
 
     /// Takes the events of a watch until it ends.
-    async fn take(&self, mut lines: Lines, version: &mut String) -> Result<(), Failure> {
+    async fn take(&self, mut lines: Lines, position: &mut Position) -> Result<(), Failure> {
         while let Some(line) = lines.next().await? {
-            self.take_event(&line, version)?;
+            if let Some(version) = self.take_event(&line)? {
+                position.version = version;
+                self.store.set_position(&self.id, Some(position.clone()));
+            }
         }
         Ok(())
     }
 
-    fn take_event(&self, line: &[u8], version: &mut String) -> Result<(), Failure> {
+    /// Takes an event; returns the version up to which all is known then.
+    fn take_event(&self, line: &[u8]) -> Result<Option<String>, Failure> {
         let bad = |error: serde_json::Error| {
             let why = format!("an event of {} cannot be read: {error}", self.id);
             Failure::new(ErrorKind::BadAnswer, why)
@@ -163,10 +170,7 @@ impl Watch {
             // A bookmark, or an event that is newer than this.
             _ => self.store.heard(&self.id),
         }
-        if let Some(newer) = version_of(event.object) {
-            *version = newer;
-        }
-        Ok(())
+        Ok(version_of(event.object))
     }
 
     /// After a refusal the credentials are read again: tokens expire.
@@ -190,7 +194,7 @@ impl Watch {
 
 /// What came of a list.
 pub(crate) enum Listed {
-    At { base: &'static str, version: String },
+    Served,
     NotServed,
 }
 

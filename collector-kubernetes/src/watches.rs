@@ -50,6 +50,15 @@ struct Watch {
     /// Since when it is not heard, and why, if the last try failed; otherwise since when it is tried.
     lost: Option<Lost>,
     began: Tick,
+    /// Where a watch goes on.
+    position: Option<Position>,
+}
+
+/// The path of the group and version that are served, and the version up to which all is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Position {
+    pub(crate) base: &'static str,
+    pub(crate) version: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,11 +83,27 @@ pub(crate) struct Unheard {
 }
 
 impl Watches {
-    /// Begins with these watches, none of which has a list yet.
-    pub(crate) fn begin(&mut self, ids: impl IntoIterator<Item = WatchId>, now: Tick) {
-        let watch = |id| (id, Watch { heard: None, lost: None, began: now });
-        self.states = ids.into_iter().map(watch).collect();
+    /// Begins with these watches. With `anew` none of them has a list yet; otherwise those that have keep it.
+    pub(crate) fn begin(&mut self, ids: Vec<WatchId>, anew: bool, now: Tick) {
+        if anew {
+            self.states.clear();
+        }
+        for id in ids {
+            let watch = || Watch { heard: None, lost: None, began: now, position: None };
+            self.states.entry(id).or_insert_with(watch);
+        }
         self.no_client = None;
+    }
+
+    /// Where a watch goes on; `None`: it needs a list.
+    pub(crate) fn position(&self, id: &WatchId) -> Option<Position> {
+        self.states.get(id)?.position.clone()
+    }
+
+    pub(crate) fn set_position(&mut self, id: &WatchId, position: Option<Position>) {
+        if let Some(watch) = self.states.get_mut(id) {
+            watch.position = position;
+        }
     }
 
     /// There is no client, and why.

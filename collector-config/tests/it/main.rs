@@ -9,6 +9,8 @@ mod compose;
 mod coverage;
 mod errors;
 mod keys;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod layers;
 mod own_backend;
 #[cfg(feature = "epp")]

@@ -30,8 +30,8 @@ const PICKER_PORT: u16 = 9090;
 /// Ports of these names are those of metrics.
 const PORT_NAMES: [&str; 2] = ["metrics", "http-metrics"];
 
-/// Conditions of pods that are listed one by one.
-const PODS_LISTED: usize = 10;
+/// Different problems of the pods of a namespace that are reported.
+const PROBLEMS_MAX: usize = 10;
 
 /// The metrics pages of a namespace.
 #[derive(Debug)]
@@ -389,16 +389,19 @@ impl Pages {
                 conditions.insert(Condition::new(kind, namespace, name, problem, remedy));
             }
         }
-        for (name, problems) in self.problems.iter().take(PODS_LISTED) {
-            for Problem { problem, remedy } in problems {
-                let (kind, name) = (Kind::Pod.as_str(), name.as_str());
-                conditions.insert(Condition::new(kind, namespace, name, problem, *remedy));
+        // One for all pods with the same problem, and without their number: otherwise each that comes would be logged.
+        let mut pods: BTreeMap<&Problem, (&PodName, &str)> = BTreeMap::new();
+        for (name, problems) in &self.problems {
+            for problem in problems {
+                let several = |first: &mut (&PodName, &'static str)| {
+                    first.1 = "; other pods of the namespace have the same problem";
+                };
+                pods.entry(problem).and_modify(several).or_insert((name, ""));
             }
         }
-        if let Some(more) = self.problems.len().checked_sub(PODS_LISTED).filter(|more| *more > 0) {
-            let problem = format!("annotations of {more} more pods cannot be used");
-            let remedy = "see those that are listed";
-            conditions.insert(Condition::new("Namespace", namespace, namespace, problem, remedy));
+        for (Problem { problem, remedy }, (name, others)) in pods.into_iter().take(PROBLEMS_MAX) {
+            let (kind, problem) = (Kind::Pod.as_str(), format!("{problem}{others}"));
+            conditions.insert(Condition::new(kind, namespace, name.as_str(), problem, *remedy));
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) enum Place {
     Model(ModelId),
     /// One of its owners is not known yet.
     Unresolved,
-    /// Labels say that it serves a model, and none of that name is known.
+    /// Labels alone say that it serves a model, and none of that name is known.
     Stray,
     /// No model.
     Nothing,
@@ -225,12 +225,12 @@ impl Space {
         if let Some(variant) = variant.and_then(|name| self.names.get(name)) {
             return Place::Variant(Arc::clone(variant));
         }
-        match pod.model.as_deref().map(|label| self.labels.get(label)) {
-            Some(Some(Some(model))) => Place::Model(model.clone()),
-            Some(_) => Place::Stray,
-            None if variant.is_some() => Place::Stray,
-            None => Place::Nothing,
+        if let Some(Some(model)) = pod.model.as_deref().and_then(|label| self.labels.get(label)) {
+            return Place::Model(model.clone());
         }
+        // One with a known owner is of a workload that no object describes, whatever its labels are.
+        let is_labelled = pod.variant.is_some() || pod.model.is_some();
+        if is_labelled && !has_known_owner { Place::Stray } else { Place::Nothing }
     }
 
     /// The variant that a pod of a model belongs to.

@@ -9,15 +9,12 @@ use collector_core::{ModelId, PodName, Supply, Tick, VariantName};
 
 use super::Space;
 use super::pods::Group;
-use super::variants::Described;
+use super::variants::{Described, RENAMED_FOR};
 use crate::conditions::Condition;
 use crate::kind::{Kind, Target, TargetKind};
 
 /// How long deleted pods are part of the supply.
 const DELETED_FOR: Duration = Duration::from_secs(120);
-
-/// Conditions of pods of a namespace that are listed one by one.
-const PODS_LISTED: usize = 10;
 
 /// The supply of a model.
 #[derive(Clone, PartialEq, Debug)]
@@ -84,30 +81,24 @@ impl Space {
     /// Forgets pods that were deleted long ago.
     pub(crate) fn tidy(&mut self, now: Tick) {
         self.deleted.retain(|_, (at, _)| at.age(now) < DELETED_FOR);
+        // Then that is no condition any more.
+        self.is_unresolved |= self.renamed.values().any(|(_, at)| at.age(now) >= RENAMED_FOR);
     }
 
     /// Adds what is wrong with the objects of the namespace.
     pub(crate) fn report(&self, conditions: &mut BTreeSet<Condition>) {
         conditions.extend(self.conditions.iter().cloned());
         self.pages.report(conditions);
-        for name in self.stray.iter().take(PODS_LISTED) {
-            conditions.insert(self.condition(
-                Kind::Pod.as_str(),
-                name.as_str(),
-                "its labels llm-d.ai/variant or llm-d.ai/model name nothing that is known, or several models"
-                    .to_owned(),
-                "correct the label, or describe the workload by annotations of its HPA or ScaledObject",
-            ));
-        }
-        if let Some(more) = self.stray.len().checked_sub(PODS_LISTED).filter(|more| *more > 0) {
-            let problem = format!("{more} more pods have labels that name nothing that is known");
-            let name = self.namespace.as_str();
-            conditions.insert(self.condition(
-                "Namespace",
-                name,
-                problem,
-                "see those that are listed",
-            ));
+        // One for all, and without their number: otherwise each pod that comes would be logged.
+        if let Some(first) = self.stray.first() {
+            let others = if self.stray.len() > 1 { ", as other pods of the namespace" } else { "" };
+            let problem = format!(
+                "it has no known owner, and its labels llm-d.ai/variant or llm-d.ai/model name nothing that is \
+                 known, or several models{others}"
+            );
+            let remedy = "correct the label, or describe its workload by annotations of an HPA or a ScaledObject";
+            let name = first.as_str();
+            conditions.insert(self.condition(Kind::Pod.as_str(), name, problem, remedy));
         }
     }
 

@@ -241,6 +241,7 @@ fn a_label_does_not_count_against_a_known_owner() {
     let labels = json!({"llm-d.ai/variant": "v"});
     fixture.labelled("p", Some(("ReplicaSet", "copy-rs")), &labels);
     assert_eq!(fixture.shown("m"), ["v/1: "]);
+    assert_eq!(fixture.conditions(), Vec::<String>::new());
     fixture.labelled("q", Some(("RayCluster", "ray")), &labels);
     assert_eq!(fixture.shown("m"), ["v/1: q=ready"]);
 }
@@ -345,14 +346,10 @@ fn bad_objects_are_reported_and_disturb_no_other() {
     check(hpa, scaler("bad", "", "Deployment", "e"), "it is managed and names no model");
     check(hpa, scaler("bad", "x", "Deployment", "e"), "Deployment e, which does not exist");
     check(hpa, scaler("bad", "x", "Rollout", "r"), "Rollout r, a kind whose replicas are not");
-    let mut cost = scaler("bad", "m", "ReplicaSet", "d-rs");
-    cost["metadata"]["annotations"]["llm-d.ai/variant-cost"] = "cheap\u{1b}".into();
-    cost["spec"]["scaleTargetRef"]["name"] = "d".into();
-    cost["spec"]["scaleTargetRef"]["kind"] = "StatefulSet".into();
     let unreadable = json!({"metadata": metadata("bad", None), "spec": {"replicas": -1}});
     check(Kind::Deployment, unreadable, "it cannot be read: ");
     let stray = pod("bad", None, &json!({"llm-d.ai/variant": "no"}), true);
-    check(Kind::Pod, stray, "its labels llm-d.ai/variant or llm-d.ai/model name nothing");
+    check(Kind::Pod, stray, "its labels llm-d.ai/variant or llm-d.ai/model name");
 }
 
 #[test]
@@ -388,6 +385,7 @@ fn a_model_id_that_was_changed_in_place_is_reported_for_ten_minutes() {
     fixture.check_condition("its model id was changed in place, from \"old\" to \"new\"");
     fixture.clock.advance(std::time::Duration::from_secs(601));
     fixture.space.tidy(fixture.clock.now());
+    assert!(fixture.space.is_unresolved());
     fixture.space.resolve(fixture.clock.now());
     assert_eq!(fixture.conditions(), Vec::<String>::new());
 }

@@ -15,7 +15,7 @@ use crate::kind::{Kind, Target, TargetKind};
 use crate::objects::ScalerObject;
 
 /// How long a model id that was changed in place is a condition.
-const RENAMED_FOR: Duration = Duration::from_secs(600);
+pub(super) const RENAMED_FOR: Duration = Duration::from_secs(600);
 
 /// A variant, and what it scales.
 #[derive(PartialEq, Debug)]

@@ -24,7 +24,7 @@ impl Fixture {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new());
         let store = Store::new(Arc::clone(&clock) as Arc<dyn Clock>, None);
-        store.begin(KINDS.map(id));
+        store.begin(KINDS.map(id).to_vec(), true);
         Self { store, clock }
     }
 
@@ -174,7 +174,7 @@ fn a_model_that_no_object_describes_is_not_known() {
     let other = ModelRef::new("other", "n");
     assert!(matches!(fixture.store.known(&other), Ok(Known::No(_))));
     let models = fixture.store.models();
-    assert_eq!(models, [KnownModel::new(model(), Some(1))]);
+    assert_eq!(models, [KnownModel::new(model(), Some(0))], "its pod is not Ready");
 }
 
 #[test]

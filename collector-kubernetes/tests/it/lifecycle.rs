@@ -4,7 +4,7 @@
 use collector_core::{Answer, VariantDirectory as _};
 use collector_kubernetes::{Cluster, ClusterConfig};
 use collector_testkit::TokioClock;
-use collector_testkit::kubernetes::{self, fixtures, kinds};
+use collector_testkit::kubernetes::{self, Verb, fixtures, kinds};
 use std::sync::Arc;
 
 use crate::fixture::{Kubeconfig, NAMESPACE, Watching, hpa, model, server, starting};
@@ -38,8 +38,9 @@ async fn no_pod_is_a_known_zero_and_no_model_is_missing() {
     watching
         .wait("that the model is missing", |answer| matches!(answer, Answer::Missing { .. }))
         .await;
-    server.apply_all(fixtures::deployment(NAMESPACE, "d", 0));
     server.apply(hpa("v", "d"));
+    watching.wait_for("").await;
+    server.apply_all(fixtures::deployment(NAMESPACE, "d", 0));
     watching.wait_for("none").await;
     server.apply(starting("p"));
     watching.wait_for("p=starting").await;
@@ -126,6 +127,12 @@ async fn a_client_is_given_and_exchanged_while_the_watches_run() {
     watching.cluster.set_client(kubeconfigs[1].config().connect().await.unwrap());
     watching.wait_for("0=ready 1=ready").await;
     first.wait_for(|counters| counters.open_watches(kinds::PODS) == 0).await;
+    // One that is given while nothing runs is another cluster as well.
+    let (cluster, clock) = (watching.cluster.clone(), Arc::clone(&watching.clock));
+    drop(watching);
+    second.wait_for(|counters| counters.open_watches(kinds::PODS) == 0).await;
+    cluster.set_client(kubeconfigs[0].config().connect().await.unwrap());
+    Watching::run(cluster, clock).wait_for("0=ready").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,4 +144,19 @@ async fn what_is_wrong_with_objects_is_listed() {
     let conditions = watching.cluster.conditions();
     assert_eq!(conditions.len(), 1, "{conditions:?}");
     assert!(conditions[0].problem.contains("so does HorizontalPodAutoscaler second"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_source_that_is_started_again_lists_nothing_again() {
+    let server = server(1).await;
+    let kubeconfig = Kubeconfig::new(&server.url());
+    let first = Watching::with_config(kubeconfig.config());
+    first.wait_for("0=ready").await;
+    let (cluster, clock) = (first.cluster.clone(), Arc::clone(&first.clock));
+    drop(first);
+    server.wait_for(|counters| counters.open_watches(kinds::PODS) == 0).await;
+    server.apply(starting("p"));
+    let second = Watching::run(cluster, clock);
+    second.wait_for("0=ready p=starting").await;
+    assert_eq!(server.counters().requests(Verb::List, kinds::PODS), 1);
 }

@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// How many connections may wait to be accepted.
@@ -25,7 +26,8 @@ pub(super) struct Port {
 enum PortState {
     /// Bound without listening: the system refuses connections, and gives the port to nobody else.
     Refusing(TcpSocket),
-    Serving(JoinHandle<()>),
+    /// Dropping the sender ends the task and all connections.
+    Serving(oneshot::Sender<()>, JoinHandle<()>),
     /// Binding the port again failed.
     Lost,
 }
@@ -38,37 +40,32 @@ impl Port {
 
     /// Starts to accept connections; does nothing if it does already.
     pub(super) fn serve(&mut self, router: Router) -> io::Result<()> {
-        self.state = match std::mem::replace(&mut self.state, PortState::Lost) {
-            PortState::Refusing(socket) => {
-                PortState::Serving(tokio::spawn(accept(socket.listen(BACKLOG)?, router)))
+        let socket = match std::mem::replace(&mut self.state, PortState::Lost) {
+            PortState::Refusing(socket) => socket,
+            PortState::Lost => bind(self.address)?,
+            serving @ PortState::Serving(..) => {
+                self.state = serving;
+                return Ok(());
             }
-            PortState::Lost => PortState::Serving(tokio::spawn(accept(
-                bind(self.address)?.listen(BACKLOG)?,
-                router,
-            ))),
-            serving @ PortState::Serving(_) => serving,
         };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(accept(socket.listen(BACKLOG)?, router, stopped));
+        self.state = PortState::Serving(stop, task);
         Ok(())
     }
 
     /// Breaks all connections and refuses new ones. When this returns, none is open.
     pub(super) async fn refuse(&mut self) -> io::Result<()> {
-        if let PortState::Serving(task) = &mut self.state {
-            task.abort();
-            // An error says that it was aborted.
+        if let PortState::Serving(stop, task) = std::mem::replace(&mut self.state, PortState::Lost)
+        {
+            drop(stop);
+            // An error says that the runtime ended the task.
             let _ = task.await;
-            self.state = PortState::Lost;
+        }
+        if matches!(self.state, PortState::Lost) {
             self.state = PortState::Refusing(bind(self.address)?);
         }
         Ok(())
-    }
-}
-
-impl Drop for Port {
-    fn drop(&mut self) {
-        if let PortState::Serving(task) = &self.state {
-            task.abort();
-        }
     }
 }
 
@@ -80,8 +77,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Serves connections until the task is aborted, which breaks them all.
-async fn accept(listener: TcpListener, router: Router) {
+/// Serves connections until it is stopped, which breaks them all.
+async fn accept(listener: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -93,8 +90,11 @@ async fn accept(listener: TcpListener, router: Router) {
                 Err(_) => tokio::task::yield_now().await,
             },
             Some(_) = connections.join_next() => {}
+            _ = &mut stopped => break,
         }
     }
+    drop(listener);
+    connections.shutdown().await;
 }
 
 async fn serve(stream: TcpStream, router: Router) {

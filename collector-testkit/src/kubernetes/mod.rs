@@ -65,6 +65,7 @@ impl Cluster {
     ///
     /// # Errors
     /// If the system gives no port.
+    #[expect(clippy::unused_async, reason = "the server runs in the runtime that awaits this")]
     pub async fn start() -> io::Result<Self> {
         let state = State {
             store: Store::new(&kinds::ALL),
@@ -95,23 +96,7 @@ impl Cluster {
     /// # Panics
     /// If the object's `apiVersion` and `kind` are not served, or it has no name.
     pub fn apply(&self, object: impl Into<Value>) -> Value {
-        let object = object.into();
-        let mut state = self.shared.lock();
-        let Some(kind) = state.store.kind_of(&object) else {
-            panic!(
-                "no served kind has apiVersion {} and kind {}",
-                object["apiVersion"], object["kind"]
-            );
-        };
-        let (name, namespace) = (&object["metadata"]["name"], &object["metadata"]["namespace"]);
-        assert!(name.is_string(), "the object has no name: {object}");
-        assert_eq!(
-            namespace.is_string(),
-            kind.namespaced,
-            "the namespace does not fit the kind: {object}"
-        );
-        let stored = Value::clone(&state.store.apply(kind, object));
-        drop(state);
+        let stored = Value::clone(&apply(&mut self.shared.lock().store, object.into()));
         self.shared.changed.send_replace(());
         stored
     }
@@ -121,9 +106,11 @@ impl Cluster {
     /// # Panics
     /// As [`apply`](Self::apply).
     pub fn apply_all<T: Into<Value>>(&self, objects: impl IntoIterator<Item = T>) {
-        for object in objects {
-            self.apply(object);
-        }
+        self.change(|state| {
+            for object in objects {
+                apply(&mut state.store, object.into());
+            }
+        });
     }
 
     /// Deletes an object; the namespace is empty for kinds without namespaces. Returns whether there was one.
@@ -222,7 +209,9 @@ impl Cluster {
     /// Sends a bookmark to every open watch that allows them.
     pub fn bookmark(&self) {
         let kinds: Vec<Kind> = self.shared.lock().store.kinds().collect();
-        kinds.into_iter().for_each(|kind| self.command(kind, Command::Bookmark));
+        for kind in kinds {
+            self.command(kind, Command::Bookmark);
+        }
     }
 
     /// Sends bookmarks at this interval to watches that are opened from now on; `None` sends them on demand alone,
@@ -278,6 +267,24 @@ impl Cluster {
         // An error says that no watch is open.
         let _ = self.shared.commands.send((kind, command));
     }
+}
+
+/// Checks and stores an object.
+fn apply(store: &mut Store, object: Value) -> Arc<Value> {
+    let Some(kind) = store.kind_of(&object) else {
+        panic!(
+            "no served kind has apiVersion {} and kind {}",
+            object["apiVersion"], object["kind"]
+        );
+    };
+    let (name, namespace) = (&object["metadata"]["name"], &object["metadata"]["namespace"]);
+    assert!(name.is_string(), "the object has no name: {object}");
+    assert_eq!(
+        namespace.is_string(),
+        kind.namespaced,
+        "the namespace does not fit the kind: {object}"
+    );
+    store.apply(kind, object)
 }
 
 /// The pages of a kind's lists that wait for the test. Dropping it releases them all.

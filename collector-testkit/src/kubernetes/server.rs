@@ -24,7 +24,7 @@ use super::objects::Form;
 use super::selector::Selection;
 use super::status::{ApiError, json_response, too_many_requests, unknown_path};
 use super::store::Store;
-use super::watch::{Command, Watch, WatchRequest, half_body};
+use super::watch::{Command, HALF_EVENT, Watch, WatchRequest, half_body};
 
 /// The largest body of an access review that is read.
 const MAX_REVIEW: usize = 1 << 20;
@@ -150,8 +150,7 @@ async fn answer_target(
     match fault {
         Some(Fault::Forbidden) => return Err(ApiError::forbidden(kind, verb.as_str(), namespace)),
         Some(Fault::HalfBody) if verb == Verb::Watch => {
-            let head = r#"{"type":"ADDED","object":{"metadata":{"name":"half-"#;
-            return Ok(json_response(StatusCode::OK, half_body(head)));
+            return Ok(json_response(StatusCode::OK, half_body(HALF_EVENT)));
         }
         // The watch itself is silent.
         Some(Fault::SilentWatch) | None => {}
@@ -197,16 +196,15 @@ async fn list(
     let selection = selection(target, params)?;
     let limit = number(params, "limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0);
     let mut state = shared.lock();
-    let mut page = match params.get("continue").filter(|token| !token.is_empty()) {
-        Some(token) => state.store.list_on(token, limit)?,
-        None => {
-            let (wanted, current) =
-                (number(params, "resourceVersion")?.unwrap_or(0), state.store.version());
-            if wanted > current {
-                return Err(ApiError::version_too_large(wanted, current));
-            }
-            state.store.list(kind, &selection, limit)
+    let mut page = if let Some(token) = params.get("continue").filter(|token| !token.is_empty()) {
+        state.store.list_on(token, limit)?
+    } else {
+        let (wanted, current) =
+            (number(params, "resourceVersion")?.unwrap_or(0), state.store.version());
+        if wanted > current {
+            return Err(ApiError::version_too_large(wanted, current));
         }
+        state.store.list(kind, &selection, limit)
     };
     drop(state);
     if !selection.is_everything() {

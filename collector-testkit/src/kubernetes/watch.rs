@@ -21,7 +21,7 @@ use super::status::ApiError;
 use super::store::Change;
 
 /// The start of an event, and all of it that a client gets.
-const HALF_EVENT: &str = r#"{"type":"MODIFIED","object":{"metadata":{"name":"half-"#;
+pub(super) const HALF_EVENT: &str = r#"{"type":"MODIFIED","object":{"metadata":{"name":"half-"#;
 
 /// What a test has the open watches do.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +166,9 @@ impl Watch {
         match changes {
             _ if !served => self.ending = Some(Ending::End),
             Ok(changes) => {
-                changes.into_iter().for_each(|change| self.push_change(change));
+                for change in changes {
+                    self.push_change(change);
+                }
                 self.since = self.since.max(version);
             }
             Err(error) => self.push_error(&error),
@@ -214,17 +216,17 @@ impl Watch {
                 self.push_error(&ApiError::version_too_old(self.since, self.since + 1));
             }
             Command::Interrupt(Interruption::InternalError) => {
-                self.push_error(&ApiError::internal())
+                self.push_error(&ApiError::internal());
             }
             Command::Interrupt(Interruption::HalfEvent) => {
                 self.ready.push_back(HALF_EVENT.into());
                 self.ending = Some(Ending::Broken);
             }
             Command::Interrupt(Interruption::BrokenConnection) => {
-                self.ending = Some(Ending::Broken)
+                self.ending = Some(Ending::Broken);
             }
             Command::Interrupt(Interruption::Garbage) => {
-                self.ready.push_back("{\u{1}not JSON\n".into())
+                self.ready.push_back("{\u{1}not JSON\n".into());
             }
         }
     }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The API server, as the real client sees it.
 
+mod fixtures;
 mod lists;
 mod watches;
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use collector_testkit::kubernetes::Cluster;
 use futures_util::{Stream, StreamExt};
@@ -13,6 +15,7 @@ use kube::api::WatchParams;
 use kube::core::WatchEvent;
 use kube::{Api, Client, Config};
 use secrecy::SecretString;
+use tokio::time::timeout;
 
 fn client(cluster: &Cluster) -> Client {
     Client::try_from(config(cluster)).unwrap()
@@ -25,7 +28,10 @@ fn client_with_token(cluster: &Cluster, token: &str) -> Client {
 }
 
 fn config(cluster: &Cluster) -> Config {
-    Config::new(cluster.url().parse().unwrap())
+    let mut config = Config::new(cluster.url().parse().unwrap());
+    // By itself the client repeats a request that was answered with 429 for many minutes.
+    config.default_retry = false;
+    config
 }
 
 fn pods(cluster: &Cluster) -> Api<Pod> {
@@ -40,6 +46,9 @@ fn status(error: kube::Error) -> (u16, String) {
     }
 }
 
+/// When a test gives up waiting for an event that should have arrived.
+const NO_EVENT: Duration = Duration::from_secs(30);
+
 /// A watch of pods, each event in a few words.
 struct PodEvents(Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<Pod>>> + Send>>);
 
@@ -51,7 +60,7 @@ impl PodEvents {
     /// `ADDED name`, `BOOKMARK version`, `ERROR code reason`, `broken` or `end`.
     async fn next(&mut self) -> String {
         let name = |pod: Pod| pod.metadata.name.unwrap();
-        match self.0.next().await {
+        match timeout(NO_EVENT, self.0.next()).await.expect("the watch sent nothing") {
             Some(Ok(WatchEvent::Added(pod))) => format!("ADDED {}", name(pod)),
             Some(Ok(WatchEvent::Modified(pod))) => format!("MODIFIED {}", name(pod)),
             Some(Ok(WatchEvent::Deleted(pod))) => format!("DELETED {}", name(pod)),
