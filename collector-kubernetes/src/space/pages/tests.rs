@@ -125,6 +125,32 @@ fn the_pods_that_a_pool_selects_are_scraped() {
 }
 
 #[test]
+fn a_pod_has_all_labels_of_its_pool() {
+    let mut fixture = Fixture::pools();
+    let mut object = pool("p", "vllm", &[8000]);
+    object["spec"]["selector"]["matchLabels"]["tier"] = "prod".into();
+    fixture.put(Kind::InferencePool, &object);
+    fixture.put(Kind::Pod, &vllm("a", "10.0.0.1"));
+    assert_eq!(fixture.shown(), Vec::<String>::new());
+    let labels = json!({"app": "vllm", "tier": "prod"});
+    fixture.put(Kind::Pod, &pod("a", "10.0.0.1", &labels, &json!({})));
+    assert_eq!(fixture.shown().len(), 1);
+}
+
+#[test]
+fn a_problem_of_several_pods_is_reported_once() {
+    let mut fixture = Fixture::pools();
+    fixture.put(Kind::InferencePool, &pool("p", "vllm", &[8000]));
+    for name in ["a", "b", "c"] {
+        let annotations = json!({"prometheus.io/scheme": "ftp"});
+        fixture.put(Kind::Pod, &pod(name, "10.0.0.1", &json!({"app": "vllm"}), &annotations));
+    }
+    let conditions = fixture.conditions();
+    assert!(conditions.len() == 1 && conditions[0].starts_with("Pod n/a: "), "{conditions:?}");
+    assert!(conditions[0].contains("other pods of the namespace have"), "{conditions:?}");
+}
+
+#[test]
 fn a_pod_without_an_address_or_with_nothing_to_do_any_more_is_not_scraped() {
     let mut fixture = Fixture::pools();
     fixture.put(Kind::InferencePool, &pool("p", "vllm", &[8000]));
