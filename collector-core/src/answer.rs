@@ -176,7 +176,8 @@ pub struct ModelSample {
     pub warnings: Vec<Arc<str>>,
     /// The endpoint picker that routes requests to the model.
     pub endpoint_picker: EndpointPicker,
-    /// The pods that the cluster lists; `None` from a backend that does not ask one.
+    /// The pods that the cluster lists; `None` from a backend that does not ask one. A sample with a supply and without
+    /// replicas says nothing of metrics: such a model is missing if no other backend has it.
     pub supply: Option<Arc<Supply>>,
     /// How the values came about; empty unless [`Ask::trace`](crate::Ask::trace) was set.
     pub trace: Vec<TraceRow>,
@@ -198,6 +199,11 @@ impl ModelSample {
             supply: None,
             trace: Vec::new(),
         }
+    }
+
+    /// Returns whether the sample only lists pods, and says nothing of what they do.
+    pub fn only_lists_pods(&self) -> bool {
+        self.supply.is_some() && self.replicas.is_empty()
     }
 
     /// About how many bytes the sample holds, except for the text of names, which is shared.

@@ -13,7 +13,7 @@ use crate::metrics::{Allocation, Replicas};
 use crate::model::{BackendName, ModelRef, VariantName};
 use crate::nearest::Nearest;
 use crate::reading::Reading;
-use crate::text::shortened;
+use crate::text::{counted, shortened};
 
 /// Reads the load of LLM-inference fleets: from memory where it can, always with the true age.
 ///
@@ -163,7 +163,13 @@ pub enum CollectError {
 fn describe_nearest(nearest: &Nearest) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
-    if let Some(ago) = nearest.last_seen {
+    if let Some(pods) = nearest.pods {
+        let count = counted(pods.all(), "pod", "pods");
+        let _ = write!(
+            text,
+            "; the cluster has {count} of it ({pods}), and no backend has series of them"
+        );
+    } else if let Some(ago) = nearest.last_seen {
         let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
         let _ = write!(text, "; it was last there {ago} ago: no pod of it runs any more");
     } else if !nearest.namespaces.is_empty() {
@@ -452,6 +458,7 @@ impl CollectorState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supply::PodCounts;
 
     #[test]
     fn the_reason_of_a_backend_error_names_the_backend() {
@@ -471,6 +478,11 @@ mod tests {
         );
         let elsewhere = Nearest { namespaces: vec!["dev".into()], ..Nearest::default() };
         assert!(missing(elsewhere).to_string().ends_with(r#"it exists in namespace "dev""#));
+        let pods = PodCounts { ready: 2, starting: 1, ..PodCounts::default() };
+        let listed = Nearest { pods: Some(pods), known: Some(0), ..Nearest::default() };
+        assert!(missing(listed).to_string().ends_with(
+            "; the cluster has 3 pods of it (2 ready, 1 starting), and no backend has series of them"
+        ));
         let empty = Nearest { known: Some(0), ..Nearest::default() };
         assert!(missing(empty).to_string().contains("knows no model at all"));
     }

@@ -72,7 +72,7 @@ pub use nearest::Nearest;
 pub use pace::{Pace, PaceReason};
 pub use reading::{Part, Reading, Source};
 pub use record::{Deadlines, ModelRecord, ModelValue, Outcome, Published};
-pub use supply::Supply;
+pub use supply::{PodCounts, Supplied, Supply};
 pub use trace::TraceRow;
 
 /// Types that the crates of this workspace share. They change without notice.

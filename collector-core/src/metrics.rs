@@ -45,6 +45,12 @@ pub enum ReplicaState {
 }
 
 impl ReplicaState {
+    /// Returns whether it serves requests: one that is not Ready any more still works on those it has, and may be Ready
+    /// again in a moment.
+    pub const fn serves(self) -> bool {
+        matches!(self, Self::Serving | Self::NotReady)
+    }
+
     /// The name in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -355,7 +361,7 @@ pub struct Allocation {
     pub variant: VariantName,
     /// Its accelerator.
     pub accelerator: Option<AcceleratorName>,
-    /// Live replicas of the variant that serve.
+    /// Live replicas of the variant that [serve](ReplicaState::serves).
     pub num_replicas: u32,
     /// Live replicas of the variant that sleep.
     pub num_sleeping: u32,

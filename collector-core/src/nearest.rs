@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::backend::KnownModel;
 use crate::model::{ModelId, ModelRef, Namespace};
+use crate::supply::PodCounts;
 
 /// What exists instead of a model that has no series.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -20,6 +21,8 @@ pub struct Nearest {
     /// How long before the answer something of the very model was last there: it has been scaled to zero,
     /// and is not misspelt.
     pub last_seen: Option<Duration>,
+    /// The pods of the very model that a cluster lists, if it lists any: no backend has series of them.
+    pub pods: Option<PodCounts>,
 }
 
 impl Nearest {
@@ -67,7 +70,7 @@ impl Nearest {
         if in_namespace.len() > FEW_MODELS {
             in_namespace.clear();
         }
-        Self { models, namespaces, known: Some(known.len()), in_namespace, last_seen: None }
+        Self { models, namespaces, known: Some(known.len()), in_namespace, ..Self::default() }
     }
 
     /// What two sources have, in order of preference: at most as many names as the longer list.
@@ -82,6 +85,7 @@ impl Nearest {
         both.namespaces.dedup();
         both.known = self.known.max(other.known);
         both.last_seen = [self.last_seen, other.last_seen].into_iter().flatten().min();
+        both.pods = self.pods.or(other.pods);
         let more = other.in_namespace.iter().filter(|model| !self.in_namespace.contains(model));
         both.in_namespace.extend(more.cloned());
         both

@@ -14,6 +14,7 @@ use crate::key::{CacheKey, Scope};
 use crate::metrics::{Allocation, Replicas};
 use crate::model::{BackendName, ModelRef, PodName, VariantName};
 use crate::nearest::Nearest;
+use crate::supply::Supply;
 
 /// The values of one model that were published together: its replicas, and the allocation of each variant.
 ///
@@ -86,6 +87,13 @@ impl ModelValue {
             {
                 align(&mut Arc::make_mut(latencies).sampled_at, former.sampled_at);
             }
+        }
+        // A supply is confirmed again and again, which is nothing new.
+        if let (Some(supply), Some(former)) =
+            (&mut aligned.replicas.supply, &former.replicas.supply)
+            && supply.as_of != former.as_of
+        {
+            Arc::make_mut(supply).as_of = former.as_of;
         }
         if let (EndpointPicker::Responding(load), EndpointPicker::Responding(former)) =
             (&mut aligned.replicas.endpoint_picker, &former.replicas.endpoint_picker)
@@ -341,6 +349,19 @@ pub struct SourceAnswer {
     /// The pods that were kept although the last answers lacked them, each with how many answers in a row
     /// did so under the same warning.
     pub absent: Vec<(PodName, u8)>,
+}
+
+impl SourceState {
+    /// Returns the pods that the source lists, unless it has since answered that there is no such model.
+    pub fn supply(&self) -> Option<&Arc<Supply>> {
+        let answer = self.answer.as_ref().filter(|_| self.outcome != Outcome::Missing)?;
+        answer.sample.supply.as_ref()
+    }
+
+    /// Returns whether the last answer with the model only lists its pods.
+    pub fn only_lists_pods(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.sample.only_lists_pods())
+    }
 }
 
 impl Cold {

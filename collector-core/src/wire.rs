@@ -4,6 +4,8 @@
 //! Each point in time is an age at the moment of writing. What is read may be anything: texts are made printable here,
 //! and the engine judges the numbers as it does those of any backend.
 
+mod supply;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use crate::load::LoadRates;
 use crate::metrics::{LoraAdapters, ReplicaMetrics, ReplicaState};
 use crate::model::{BackendName, EngineName, PodName, Role};
 use crate::sanitize;
+
+pub use self::supply::{SupplyRecord, WorkloadRecord};
 
 /// How long ago something was at the time of writing, in nanoseconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -50,6 +54,8 @@ pub struct SampleRecord {
     pub replicas: Vec<ReplicaRecord>,
     pub load: Vec<LoadRecord>,
     pub endpoint_picker: Option<EndpointPickerRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supply: Option<SupplyRecord>,
 }
 
 /// An endpoint picker that responds, if it has a load, or that is silent.
@@ -180,11 +186,13 @@ impl SampleRecord {
             replicas: sample.replicas.iter().map(|r| ReplicaRecord::new(r, written_at)).collect(),
             load: of_model.into_iter().chain(of_pods).collect(),
             endpoint_picker: EndpointPickerRecord::new(&sample.endpoint_picker, written_at),
+            supply: sample.supply.as_deref().map(|supply| SupplyRecord::new(supply, written_at)),
         }
     }
 
-    /// The same without what says nothing any more after a restart: lists, latencies, the numbers of an endpoint picker,
-    /// which change within seconds. A queue that was empty says nothing about the queue after a restart.
+    /// The same without what says nothing any more after a restart: that a list is complete, latencies, the numbers of an
+    /// endpoint picker, which change within seconds. A queue that was empty says nothing about the queue after a restart, and neither does a
+    /// list without pods. The supply stays as the last one that was known.
     #[must_use]
     pub fn for_restart(mut self) -> Self {
         self.absent_warning = None;
@@ -222,6 +230,7 @@ impl SampleRecord {
         if let Some(picker) = self.endpoint_picker {
             sample.endpoint_picker = picker.recall(written_at);
         }
+        sample.supply = self.supply.map(|supply| Arc::new(supply.recall(written_at)));
         sample
     }
 }

@@ -126,6 +126,10 @@ fn missing(model: &ModelRef, nearest: &Nearest) -> (String, Vec<String>) {
     let message = |nearest: Nearest| {
         CollectError::Missing { model: model.clone(), nearest: Arc::new(nearest) }.to_string()
     };
+    if nearest.pods.is_some() {
+        let hint = "is a backend scraping these pods? `collector check` tells what is wrong";
+        return (message(nearest.clone()), vec![hint.to_owned()]);
+    }
     if nearest.last_seen.is_some() {
         let hint = "it is scaled to zero, or its pods are not scraped any more";
         return (message(nearest.clone()), vec![hint.to_owned()]);

@@ -46,6 +46,7 @@ mod error;
 mod lists;
 mod pace;
 mod readings;
+mod supply;
 pub mod text;
 
 use std::time::Duration;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::endpoint_picker::EndpointPickerDocument;
+use crate::supply::SupplyDocument;
 use crate::{SCHEMA_VERSION, seconds};
 
 /// The part of a document that is about the reading, not about its values.
@@ -86,6 +87,9 @@ document! {
     /// The endpoint picker that routes requests to the model, if one is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     picker: Option<EndpointPickerDocument<'a>> = EndpointPickerDocument::of(reading);
+    /// The pods of the model that the cluster lists, if one is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supply: Option<SupplyDocument<'a>> = SupplyDocument::of(reading, None);
 }
 
 document! {
@@ -101,7 +105,8 @@ document! {
     /// What the pod does where a request is served by several: `prefill` or `decode`, for example.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'a str> = replica.role.as_ref().map(AsRef::as_ref);
-    /// `serving`, or `sleeping`: it has no capacity until it is woken.
+    /// `serving`, or `sleeping`: it has no capacity until it is woken. If a cluster lists its pod also `starting` (it has
+    /// not been Ready yet), `notReady` (it was, and gets no new requests) or `terminating`.
     state: &'static str = replica.state.as_str();
     /// How many servers or data-parallel engines the row was put together from, when more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -214,10 +219,16 @@ document! {
     accelerator: Option<&'a str> = reading.value().accelerator.as_ref().map(AsRef::as_ref);
     #[serde(flatten)]
     head: ReadingHead<'a> = head!(reading, wall);
-    /// Live replicas of the variant that serve.
+    /// Live replicas of the variant that serve, with those that are not Ready any more.
     num_replicas: u32 = reading.value().num_replicas;
     /// Live replicas of the variant that sleep.
     num_sleeping: u32 = reading.value().num_sleeping;
+    /// Pods of the variant that have not been Ready yet, if a cluster lists them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_starting: Option<u32> = reading.value().num_starting;
+    /// The pods of the variant that the cluster lists, if one is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supply: Option<SupplyDocument<'a>> = SupplyDocument::of(reading, Some(&reading.value().variant));
     /// Greatest batch of one replica, from the configuration.
     max_batch: Option<u32> = reading.value().max_batch;
     /// Mean inter-token latency over the window, in milliseconds.

@@ -9,6 +9,7 @@ mod generation;
 mod merge;
 pub(crate) mod sane;
 mod store;
+mod supply;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use collector_core::{
 
 use self::carry::carry_forward;
 use self::merge::View;
+use self::supply::Listing;
 use crate::config::CacheConfig;
 use crate::refresh::Pace;
 use crate::state::Tracked;
@@ -159,9 +161,14 @@ impl Publisher<'_> {
     }
 
     fn value(&self, states: &[SourceState]) -> Option<ModelValue> {
-        let views = self.views(states);
         let thresholds = &self.config.freshness;
-        let replicas = merge::replicas(self.model, &views, thresholds, self.now)?;
+        let listing = Listing::of(states, thresholds, self.now);
+        let views = self.views(states, listing.as_ref());
+        let replicas = merge::replicas(self.model, &views, thresholds, self.now);
+        let replicas = match listing {
+            Some(listing) => listing.complete(replicas, self.model)?,
+            None => replicas?,
+        };
         let of_variant = |variant: &Arc<Variant>| {
             merge::allocation(variant, &replicas, &views, thresholds, self.now)
         };
@@ -169,18 +176,23 @@ impl Publisher<'_> {
         Some(ModelValue::new(replicas, allocations))
     }
 
-    /// The sources whose answers make the value. A source without the model counts only if no
-    /// source has it: its last answer is then the last known good one.
-    fn views<'s>(&self, states: &'s [SourceState]) -> Vec<View<'s>> {
-        let has = |state: &&SourceState| state.answer.is_some();
+    /// The sources of metrics whose answers make the value. A source without the model counts only if no source has it and
+    /// no cluster says that it has no pod: its last answer is then the last known good one.
+    fn views<'s>(&self, states: &'s [SourceState], listing: Option<&Listing<'_>>) -> Vec<View<'s>> {
+        let has = |state: &&SourceState| state.answer.is_some() && !state.only_lists_pods();
         let denies = |state: &&SourceState| state.outcome == Outcome::Missing;
-        let some_do_not = states.iter().filter(has).any(|state| !denies(&state));
+        let some_do_not = states.iter().filter(has).any(|state| !denies(&state))
+            || listing.is_some_and(Listing::says_zero);
         states
             .iter()
+            .filter(has)
             .filter(|state| !(some_do_not && denies(state)))
             .filter_map(|state| {
                 let answer = state.answer.as_ref()?;
                 let mut rows = answer.sample.replicas.clone();
+                if let Some(listing) = listing {
+                    rows.retain(|row| !listing.saw_delete(row));
+                }
                 for row in &mut rows {
                     if let Some(variant) = self.directory.variant_of(self.model, &row.pod_name) {
                         row.variant_name = Some(variant.name.clone());
@@ -200,17 +212,30 @@ impl Publisher<'_> {
         states.sort_by_key(index);
         let error = states.iter().find_map(|state| state.error.clone());
         let nearest = states.iter().filter_map(|state| state.nearest.clone());
-        let nearest = nearest.reduce(|one, other| Arc::new(one.and(&other)));
+        let mut nearest = nearest.reduce(|one, other| Arc::new(one.and(&other)));
+        let listing = Listing::of(&states, &self.config.freshness, self.now);
+        if let Some(pods) = listing.and_then(|listing| listing.pods()) {
+            Arc::make_mut(nearest.get_or_insert_default()).pods = Some(pods);
+        }
         Arc::new(Cold { sources: states, error, nearest })
     }
 
     /// How the last fetches ended, taken together: found where one source has the model, missing only
-    /// where all of them have answered that they have not.
+    /// where all of them have answered that they have not. Pods in a cluster are no metrics of the model, unless the
+    /// cluster says that there is none.
     fn outcome(&self, states: &[SourceState]) -> Outcome {
-        let all = |outcome| states.iter().all(|state| state.outcome == outcome);
-        if states.iter().any(|state| state.outcome == Outcome::Found) {
+        let listing = Listing::of(states, &self.config.freshness, self.now);
+        let is_zero = listing.is_some_and(|listing| listing.is_known_zero());
+        let found = |state: &SourceState| {
+            state.outcome == Outcome::Found && (is_zero || !state.only_lists_pods())
+        };
+        let has_none = |state: &SourceState| {
+            state.outcome == Outcome::Missing
+                || (state.outcome == Outcome::Found && state.only_lists_pods())
+        };
+        if states.iter().any(found) {
             Outcome::Found
-        } else if all(Outcome::Missing) && states.len() >= self.sources.len() {
+        } else if states.iter().all(has_none) && states.len() >= self.sources.len() {
             Outcome::Missing
         } else {
             Outcome::Failed

@@ -10,6 +10,7 @@
 mod activity;
 pub mod api;
 mod counters;
+mod credit;
 mod memory;
 mod metadata;
 mod positive;
@@ -19,6 +20,7 @@ mod server;
 mod service;
 mod signal;
 
+pub use credit::Credit;
 pub use metadata::{Invalid, OnMissing, Spec, Subject, Trigger, known_keys, unknown_keys};
 pub use positive::Positive;
 pub use scaler::{LeftOut, Scaler, Settings};

@@ -20,7 +20,7 @@ const VALUE_BYTES_MAX: usize = 1024;
 const PARTS_MAX: usize = 8;
 
 /// The keys that are read.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "model",
     "modelNamespace",
     "variant",
@@ -30,6 +30,7 @@ const KEYS: [&str; 13] = [
     "activation",
     "maxAge",
     "onMissing",
+    "pendingCredit",
     "peakPrefillThroughput",
     "metric",
     "quantile",
@@ -60,6 +61,8 @@ pub struct Trigger {
     pub max_age: Option<Duration>,
     /// What is returned where there is no value.
     pub on_missing: OnMissing,
+    /// Whether pods that start count against demand.
+    pub pending_credit: bool,
 }
 
 /// What is measured: a signal of a model, or of one of its variants.
@@ -114,6 +117,7 @@ impl Trigger {
             activation: activation(object)?,
             max_age: value(object, "maxAge")?.map(|text| age("maxAge", text)).transpose()?,
             on_missing: on_missing(object)?,
+            pending_credit: pending_credit(object, &signal)?,
             subject: Subject {
                 model: ModelRef::new(model, namespace.unwrap_or(&object.namespace)),
                 variant: variant.map(VariantName::from),
@@ -301,6 +305,19 @@ fn on_missing(object: &ScaledObjectRef) -> Result<OnMissing, Invalid> {
                 quote(text)
             ))),
         },
+    }
+}
+
+fn pending_credit(object: &ScaledObjectRef, signal: &Signal) -> Result<bool, Invalid> {
+    match value(object, "pendingCredit")? {
+        None | Some("false") => Ok(false),
+        Some("true") if signal.is_of_supply() => {
+            Err(Invalid(format!("pendingCredit: {} is no demand that pods take", signal.name())))
+        }
+        Some("true") => Ok(true),
+        Some(text) => {
+            Err(Invalid(format!("pendingCredit: \"{}\" is neither true nor false", quote(text))))
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use collector_core::text::{printable, quote, shortened};
-use collector_core::{CollectError, Field, ModelRef, Nearest, Tick, duration};
+use collector_core::text::{counted, printable, quote, shortened};
+use collector_core::{CollectError, Field, ModelRef, Nearest, PodCounts, Tick, duration};
 use tonic::{Code, Status};
 
 use crate::metadata::{Invalid, Subject};
@@ -71,7 +71,12 @@ impl Refusal {
             .map(|since| format!("no backend has answered since the start {} ago", ago(since)));
         let model = named(model);
         match &no_reading.error {
+            // It exists: that its metrics are missing is no 0, whatever `onMissing` says.
             CollectError::Missing { nearest, .. } => {
+                if let Some(pods) = nearest.pods {
+                    let pods = in_the_cluster(pods);
+                    return Self::unknown(format!("no backend has series of {model}, and {pods}"));
+                }
                 let text = format!("there is no model {model}{}", instead(nearest));
                 Self::new(Code::NotFound, Kind::Missing, text)
             }
@@ -187,6 +192,13 @@ impl Refusal {
                      for 0"
                 ),
             ),
+            Unknown::PodsListed(pods) => {
+                let pods = in_the_cluster(*pods);
+                Self::unknown(format!("no series of a pod of {model} are seen, and {pods}"))
+            }
+            Unknown::NoSupply | Unknown::NoWorkload | Unknown::NotWanted => {
+                Self::no_supply(subject, unknown)
+            }
             Unknown::PodsNotSeen { running } => {
                 let running =
                     running.map_or("an unknown number of".to_owned(), |it| it.to_string());
@@ -211,6 +223,32 @@ impl Refusal {
             Unknown::Impossible(value) => Self::unknown(format!(
                 "the {signal} of {model} would be {value}, which cannot be true"
             )),
+        }
+    }
+}
+
+impl Refusal {
+    /// The cluster does not say what the signal counts.
+    fn no_supply(subject: &Subject, unknown: &Unknown) -> Self {
+        let (model, signal) = (named(&subject.model), subject.signal.name());
+        match unknown {
+            Unknown::NoWorkload => {
+                let variant = subject.variant.as_ref().map_or("", |variant| variant.as_str());
+                let variant = quoted(variant);
+                Self::unknown(format!(
+                    "the cluster has no workload of variant {variant} of {model}"
+                ))
+            }
+            Unknown::NotWanted => Self::unknown(format!(
+                "a workload of {model} does not say how many replicas are wanted"
+            )),
+            _ => Self::new(
+                Code::FailedPrecondition,
+                Kind::Wrong,
+                format!(
+                    "no cluster lists the pods of {model}, so there is no signal {signal}: set kubernetes.enabled = true"
+                ),
+            ),
         }
     }
 }
@@ -240,6 +278,11 @@ fn instead(nearest: &Nearest) -> String {
     } else {
         String::new()
     }
+}
+
+/// `the cluster has 3 pods of it (2 ready, 1 starting)`.
+fn in_the_cluster(pods: PodCounts) -> String {
+    format!("the cluster has {} of it ({pods})", counted(pods.all(), "pod", "pods"))
 }
 
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {

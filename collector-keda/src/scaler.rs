@@ -14,6 +14,7 @@ use collector_engines::Engines;
 use tokio::time::timeout;
 
 use crate::api::ScaledObjectRef;
+use crate::credit::Credit;
 use crate::memory::{Named, Values};
 use crate::metadata::{OnMissing, Trigger, unknown_keys};
 use crate::refusal::{Kind, NoReading, Refusal};
@@ -102,7 +103,7 @@ impl Trigger {
     }
 
     /// The greatest age of a value, and the key that sets it.
-    fn age_limit(&self, settings: &Settings) -> (Duration, &'static str) {
+    pub(crate) fn age_limit(&self, settings: &Settings) -> (Duration, &'static str) {
         let threshold = settings.unavailable_threshold;
         match self.max_age {
             Some(max_age) if max_age < threshold => (max_age, "maxAge"),
@@ -175,10 +176,16 @@ impl Scaler {
         }
     }
 
-    /// Returns the value of a trigger, or what its metadata put in the place of a value that there is not.
+    /// Returns the value of a trigger, or what its metadata put in the place of a value that there is not, less the credit
+    /// for pods that start.
     ///
     /// It waits at most as long as configured.
     pub(crate) async fn value(&self, trigger: &Trigger) -> Result<f64, Refusal> {
+        let (value, credit) = self.known(trigger).await?;
+        Ok(credit.map_or(value, |credit| trigger.credited(value, credit)))
+    }
+
+    async fn known(&self, trigger: &Trigger) -> Result<(f64, Option<Credit>), Refusal> {
         let subject = &trigger.subject;
         let source = self.source();
         let settings = &source.settings;
@@ -188,6 +195,7 @@ impl Scaler {
         let reading = self.read(&source, &subject.model).await;
         let now = self.clock.now();
         let last = lock(&self.values).get(subject);
+        let credit = reading.as_ref().ok().and_then(|it| self.credit(trigger, it, settings, now));
         let measured = reading
             .map_err(|no_reading| Refusal::no_reading(&subject.model, &no_reading))
             .and_then(|reading| trigger.measured(&reading, settings, last, now));
@@ -195,7 +203,7 @@ impl Scaler {
         let refusal = match measured {
             Ok(measured) => {
                 lock(&self.values).put(subject, measured);
-                return Ok(measured.value);
+                return Ok((measured.value, credit));
             }
             Err(refusal) => refusal,
         };
@@ -204,22 +212,46 @@ impl Scaler {
             && refusal.kind == Kind::Partial
             && last.sampled_at.age(now) <= limit
         {
-            return Ok(last.value);
+            return Ok((last.value, credit));
         }
         match (trigger.on_missing, last) {
-            (OnMissing::Zero, _) if refusal.kind == Kind::Missing => Ok(0.0),
+            (OnMissing::Zero, _) if refusal.kind == Kind::Missing => Ok((0.0, None)),
             (OnMissing::Hold(limit), Some(last))
                 if refusal.kind != Kind::Wrong && last.sampled_at.age(now) <= limit =>
             {
-                Ok(last.value)
+                Ok((last.value, credit))
             }
             _ => Err(refusal),
         }
     }
 
-    /// Whether a trigger is active.
+    /// The pods that start, if the trigger asks for them and they are known. That they are not is logged once.
+    fn credit(
+        &self,
+        trigger: &Trigger,
+        reading: &Reading<Replicas>,
+        settings: &Settings,
+        now: Tick,
+    ) -> Option<Credit> {
+        let unknown = match trigger.credit(reading, settings, now)? {
+            Ok(credit) => return Some(credit),
+            Err(unknown) => unknown,
+        };
+        let model = &trigger.subject.model;
+        if lock(&self.named).is_new(&model.to_string(), "pendingCredit") {
+            tracing::warn!(
+                model = ?model.model,
+                namespace = ?model.namespace,
+                reason = unknown,
+                "Pods that start are not known, so pendingCredit has no effect"
+            );
+        }
+        None
+    }
+
+    /// Whether a trigger is active. A credit is for replicas that exist, and makes none inactive.
     pub(crate) async fn is_active(&self, trigger: &Trigger) -> Result<bool, Refusal> {
-        Ok(self.value(trigger).await? > trigger.activation)
+        Ok(self.known(trigger).await?.0 > trigger.activation)
     }
 
     /// The reading in memory, else the one that arrives in time.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use collector_core::{
-    EndpointPicker, EngineName, Field, PodName, ReplicaMetrics, ReplicaState, Replicas, Tick,
-    VariantName,
+    EndpointPicker, EngineName, Field, PodCounts, PodName, ReplicaMetrics, ReplicaState, Replicas,
+    Supplied, Tick, VariantName,
 };
 use collector_engines::{Engines, Quantity};
 
@@ -13,6 +13,7 @@ pub use self::slo::{Latency, Slo};
 use crate::positive::{GREATEST, Positive, positive};
 
 mod slo;
+mod supply;
 
 /// The KV-cache usage at which a pod is full, and the requests that wait at it then: those of the endpoint picker's
 /// own saturation.
@@ -44,6 +45,14 @@ pub enum Signal {
     Composite(Vec<Part>),
     /// A quantile of a latency, divided by its limit.
     SloRatio(Slo),
+    /// Pods that a cluster lists as Ready, except those that sleep.
+    SupplyReady,
+    /// Pods that a cluster lists and that have not been Ready yet.
+    SupplyStarting,
+    /// Replicas that the specification of the workload asks for.
+    SupplyWanted,
+    /// Replicas that are wanted and not Ready.
+    SupplyShortfall,
 }
 
 /// A signal within a composite one.
@@ -61,7 +70,7 @@ impl Signal {
     pub(crate) const SLO_RATIO: &str = "slo-ratio";
 
     /// The names in metadata.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 13] = [
         "queue",
         "running",
         "kv-sum",
@@ -71,16 +80,24 @@ impl Signal {
         "waiting-capacity",
         Self::COMPOSITE,
         Self::SLO_RATIO,
+        "supply-ready",
+        "supply-starting",
+        "supply-wanted",
+        "supply-shortfall",
     ];
 
     /// The signals that need no other keys than their name.
-    pub const PLAIN: [Self; 6] = [
+    pub const PLAIN: [Self; 10] = [
         Self::Queue,
         Self::Running,
         Self::KvSum,
         Self::KvMax,
         Self::Saturation,
         Self::WaitingCapacity,
+        Self::SupplyReady,
+        Self::SupplyStarting,
+        Self::SupplyWanted,
+        Self::SupplyShortfall,
     ];
 
     /// Returns the signal of a name, if it needs no other keys.
@@ -100,6 +117,10 @@ impl Signal {
             Self::WaitingCapacity => "waiting-capacity",
             Self::Composite(_) => Self::COMPOSITE,
             Self::SloRatio(_) => Self::SLO_RATIO,
+            Self::SupplyReady => "supply-ready",
+            Self::SupplyStarting => "supply-starting",
+            Self::SupplyWanted => "supply-wanted",
+            Self::SupplyShortfall => "supply-shortfall",
         }
     }
 
@@ -111,7 +132,12 @@ impl Signal {
             Self::KvSum | Self::KvMax => const { positive(0.8) },
             Self::Saturation => const { positive(0.7) },
             Self::BacklogSeconds { .. } => const { positive(1.5) },
-            Self::Composite(_) | Self::SloRatio(_) => const { positive(1.0) },
+            Self::Composite(_)
+            | Self::SloRatio(_)
+            | Self::SupplyReady
+            | Self::SupplyStarting
+            | Self::SupplyWanted
+            | Self::SupplyShortfall => const { positive(1.0) },
         }
     }
 
@@ -120,8 +146,17 @@ impl Signal {
     pub fn metric_type(&self) -> &'static str {
         match self {
             Self::Queue | Self::Running | Self::KvSum | Self::WaitingCapacity => "AverageValue",
+            signal if signal.is_of_supply() => "AverageValue",
             _ => "Value",
         }
+    }
+
+    /// Returns whether it counts pods in a cluster, and no load.
+    pub fn is_of_supply(&self) -> bool {
+        matches!(
+            self,
+            Self::SupplyReady | Self::SupplyStarting | Self::SupplyWanted | Self::SupplyShortfall
+        )
     }
 }
 
@@ -176,6 +211,14 @@ pub enum Unknown {
     PromptLength,
     /// No pod is seen, and nothing says that there is none.
     NoPodSeen,
+    /// No pod is seen, and the cluster lists some.
+    PodsListed(PodCounts),
+    /// No cluster is asked for pods.
+    NoSupply,
+    /// The cluster has no workload of the variant.
+    NoWorkload,
+    /// A workload does not say how many replicas it wants.
+    NotWanted,
     /// No pod is seen, and the endpoint picker has requests running.
     PodsNotSeen {
         /// How many; `None` if it does not say.
@@ -233,6 +276,12 @@ impl<'a> View<'a> {
             Signal::KvMax => self.greatest(&[(Field::KvCacheUsage, 1.0)])?,
             Signal::Saturation => self.saturation()?,
             Signal::SloRatio(slo) => self.slo_ratio(slo)?,
+            Signal::SupplyReady => self.supply(|supplied| Some(supplied.counts().ready))?,
+            Signal::SupplyStarting => self.supply(|supplied| Some(supplied.counts().starting))?,
+            Signal::SupplyWanted => self.supply(Supplied::wanted)?,
+            Signal::SupplyShortfall => self.supply(|supplied| {
+                Some(supplied.wanted()?.saturating_sub(supplied.counts().ready))
+            })?,
             Signal::BacklogSeconds { peak_prefill_throughput } => {
                 let tokens = self.backlog_tokens()?;
                 Measured { value: tokens.value / peak_prefill_throughput.get(), ..tokens }
@@ -369,7 +418,7 @@ impl<'a> View<'a> {
             }
             Some(_) if !has_others => Ok(held),
             _ if self.replicas.lists_pods => Ok(held),
-            _ => Err(Unknown::NoPodSeen),
+            _ => Err(self.why_no_pod_is_seen()),
         }
     }
 

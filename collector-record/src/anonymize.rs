@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use collector_core::raw::wire::{Marks, SampleRecord};
-use collector_core::{BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, Role};
+use collector_core::{
+    BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, Role, VariantName,
+};
 use collector_engines::Engines;
 
 use crate::entry::{AnswerRecord, ErrorRecord, ModelsRecord, removed};
@@ -107,6 +109,19 @@ impl Anonymizer {
                 }
             }
             self.marks(&mut row.marks);
+        }
+        if let Some(supply) = &mut sample.supply {
+            for workload in &mut supply.workloads {
+                if let Some(variant) = &mut workload.variant {
+                    *variant = VariantName::new(self.name("variant", variant.as_str()));
+                }
+                for (pod, ..) in &mut workload.pods {
+                    *pod = PodName::new(self.name("pod", pod.as_str()));
+                }
+            }
+            for (pod, _) in &mut supply.deleted {
+                *pod = PodName::new(self.name("pod", pod.as_str()));
+            }
         }
         for row in &mut sample.load {
             if let Some(pod) = &mut row.pod {

@@ -91,8 +91,8 @@
 //! - the [examples](https://github.com/inference-collector/collector/tree/main/examples) run as they are.
 //!
 //! # Features
-//! `prometheus` (default), `epp`, `promql`, `keda`, `record`, `kubernetes`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its
-//! name, but for `sigv4`, which lets the Prometheus backend sign its requests for AWS.
+//! `prometheus` (default), `epp`, `promql`, `keda`, `record`, `kubernetes`, `sigv4`, `config`, `cli`, `documents` and
+//! `testkit`; each adds the module of its name, but for `sigv4`, which lets the Prometheus backend sign its requests for AWS.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// For implementations of [`Backend`](core::Backend), whose calls are asynchronous.

@@ -27,9 +27,9 @@ use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::output::{
     ALLOCATION_SERIES, AllocationDocument, Exposition, ListDocument, ModelItem, REPLICA_SERIES,
-    ReplicasDocument, Rows, Series, allocation_items, allocation_samples, allocation_table,
-    allocations_table, list_table, model_items, models_table, print, printable, replica_samples,
-    replicas_item, replicas_table, shown,
+    ReplicasDocument, Rows, SUPPLY_SERIES, Series, allocation_items, allocation_samples,
+    allocation_table, allocations_table, list_table, model_items, models_table, print, printable,
+    replica_samples, replicas_item, replicas_table, shown, supply_samples,
 };
 
 /// Forms that all of these commands have.
@@ -349,9 +349,16 @@ async fn models(settings: &Settings, args: &ModelsArgs, view: &View<'_>) -> Resu
 }
 
 fn replica_page<'a>(readings: &(impl Iterator<Item = &'a Reading<Replicas>> + Clone)) -> String {
-    page_of(REPLICA_SERIES, |series, page| {
+    let of_replicas = page_of(REPLICA_SERIES, |series, page| {
         series.describe(page, replica_samples(series, readings.clone()));
-    })
+    });
+    if readings.clone().all(|reading| reading.value().supply.is_none()) {
+        return of_replicas;
+    }
+    of_replicas
+        + &page_of(SUPPLY_SERIES, |series, page| {
+            series.describe(page, supply_samples(series, readings.clone()));
+        })
 }
 
 fn allocation_page<'a>(

@@ -67,7 +67,8 @@ document! {
     notes: String = reading.as_ref().map_or_else(|_| String::new(), |reading| {
         let value = reading.value();
         let below = notes::below(&value.failed, notes::unknown_fields(value), &value.warnings);
-        notes::endpoint_picker(reading).unwrap_or_default() + &below
+        let lists = [notes::endpoint_picker(reading), notes::supply(reading)];
+        lists.into_iter().flatten().collect::<String>() + &below
     });
 }
 

@@ -32,9 +32,14 @@ pub(crate) use exposition::label_value;
 pub(crate) use exposition::{Exposition, Kind, Series, series};
 pub(crate) use json::{printed_json, shown, to_json};
 pub(crate) use notes::{failed_fields, unknown_fields};
-pub(crate) use readings::{ALLOCATION_SERIES, REPLICA_SERIES, allocation_samples, replica_samples};
+pub(crate) use readings::{
+    ALLOCATION_SERIES, REPLICA_SERIES, SUPPLY_SERIES, allocation_samples, replica_samples,
+    supply_samples,
+};
 #[cfg(feature = "promql")]
-pub(crate) use readings::{OfAllocation, OfReplica, allocation_labels, replica_labels};
+pub(crate) use readings::{
+    OfAllocation, OfReplica, OfSupply, allocation_labels, replica_labels, supply_labels,
+};
 pub(crate) use rows::Rows;
 pub(crate) use status::status_without_reading;
 pub(crate) use table::{

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use collector_core::text::counted;
 use collector_core::{Allocation, EndpointPicker, FieldReasons, Reading, Replicas};
 
 use super::printable;
@@ -76,6 +77,17 @@ pub(super) fn endpoint_picker(reading: &Reading<Replicas>) -> Option<String> {
     Some(format!("endpoint picker, {age} ago: {}\n", shown.join(", ")))
 }
 
+/// What the cluster lists of the model: "cluster, 0.8s ago: 3 of 4 ready, 1 starting; 1 pod without metrics".
+pub(super) fn supply(reading: &Reading<Replicas>) -> Option<String> {
+    let supplied = reading.value().supplied(None)?;
+    let age = age(reading.age_of(supplied.as_of()));
+    let silent = match supplied.silent().count() {
+        0 => String::new(),
+        count => format!("; {} without metrics", counted(count, "ready pod", "ready pods")),
+    };
+    Some(format!("cluster, {age} ago: {supplied}{silent}\n"))
+}
+
 /// Everything that is to be said below a table of these values.
 pub(super) fn below(failed: &FieldReasons, unknown: Vec<String>, warnings: &[Arc<str>]) -> String {
     let warnings = warnings.iter().map(|warning| format!("warning: {}", printable(warning)));
@@ -88,7 +100,12 @@ pub(super) fn below(failed: &FieldReasons, unknown: Vec<String>, warnings: &[Arc
 
 #[cfg(test)]
 mod tests {
-    use collector_core::{BackendName, Field, ModelRef, ReplicaMetrics, Tick};
+    use std::time::Duration;
+
+    use collector_core::supply::{Pod, PodState, Workload};
+    use collector_core::{
+        BackendName, Field, FreshnessThresholds, ModelRef, ReplicaMetrics, Source, Supply, Tick,
+    };
 
     use super::*;
 
@@ -115,6 +132,26 @@ mod tests {
                 "queueLength of llama-5: two values\\u{1b}",
             ]
         );
+    }
+
+    #[test]
+    fn a_supply_is_a_line_with_its_age() {
+        let now = Tick::from_nanos(60_000_000_000);
+        let pods =
+            [("m-0", PodState::Ready), ("m-1", PodState::Ready), ("m-2", PodState::Starting)];
+        let pods = pods.map(|(name, state)| Pod::new(name.into(), state, now)).to_vec();
+        let workload = Workload::new(Some("v".into()), Some(4), pods);
+        let rows = vec![ReplicaMetrics::new("m-0", now)];
+        let mut replicas = Replicas::new(ModelRef::new("m", "n"), rows, "epp".into(), now);
+        let line = |replicas: &Replicas| {
+            let thresholds = FreshnessThresholds::default();
+            supply(&Reading::new(replicas.clone(), now, &thresholds, Source::Backend))
+        };
+        assert_eq!(line(&replicas), None);
+        let as_of = now - Duration::from_millis(800);
+        replicas.supply = Some(Arc::new(Supply::new(as_of, vec![workload])));
+        let expected = "cluster, 0.8s ago: 2 of 4 ready, 1 starting; 1 ready pod without metrics\n";
+        assert_eq!(line(&replicas).as_deref(), Some(expected));
     }
 
     #[test]

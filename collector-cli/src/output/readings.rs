@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Readings as Prometheus series: what is not measured has no series.
 
-use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};
+use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas, Supplied, VariantName};
 
 use super::exposition::{Series, series};
 
 pub(crate) type OfReplica = fn(&Reading<Replicas>, &ReplicaMetrics) -> Option<f64>;
 pub(crate) type OfAllocation = fn(&Reading<Allocation>) -> Option<f64>;
+/// The values, each with the state that it is about, if it is about one.
+pub(crate) type OfSupply = fn(&Reading<Replicas>, Supplied<'_>) -> Vec<(&'static str, f64)>;
 
 /// The series of each replica.
 pub(crate) const REPLICA_SERIES: &[Series<OfReplica>] = series! {
@@ -65,6 +67,19 @@ pub(crate) const ALLOCATION_SERIES: &[Series<OfAllocation>] = series! {
     "collector_allocation_age_seconds": Gauge, |reading| Some(reading.age().as_secs_f64());
 };
 
+/// The series of the pods that a cluster lists, of each variant. A reading without them has none.
+pub(crate) const SUPPLY_SERIES: &[Series<OfSupply>] = series! {
+    /// Pods of the variant that the cluster lists, by state.
+    "collector_supply_pods": Gauge,
+        |_, supplied| supplied.counts().by_state().map(|(state, count)| (state, f64::from(count))).to_vec();
+    /// Replicas that the specification of the variant's workload asks for.
+    "collector_supply_wanted": Gauge,
+        |_, supplied| supplied.wanted().map(|wanted| ("", f64::from(wanted))).into_iter().collect();
+    /// Time since the cluster last confirmed the list of pods.
+    "collector_supply_age_seconds": Gauge,
+        |reading, supplied| vec![("", reading.age_of(supplied.as_of()).as_secs_f64())];
+};
+
 /// Readings have milliseconds, and series have base units.
 fn seconds(milliseconds: f64) -> f64 {
     milliseconds / 1e3
@@ -87,6 +102,35 @@ pub(crate) fn allocation_samples<'a>(
     readings: impl Iterator<Item = &'a Reading<Allocation>>,
 ) -> impl Iterator<Item = ([(&'static str, &'a str); 4], Option<f64>)> {
     readings.map(|reading| (allocation_labels(reading), (series.value)(reading)))
+}
+
+/// The samples of a family, for each variant that a cluster lists pods of in these readings.
+pub(crate) fn supply_samples<'a>(
+    series: &Series<OfSupply>,
+    readings: impl Iterator<Item = &'a Reading<Replicas>>,
+) -> impl Iterator<Item = ([(&'static str, &'a str); 4], Option<f64>)> {
+    let value = series.value;
+    readings.flat_map(move |reading| {
+        reading.value().supplied_by_variant().flat_map(move |(variant, supplied)| {
+            let values = value(reading, supplied).into_iter();
+            values.map(move |(state, value)| (supply_labels(reading, variant, state), Some(value)))
+        })
+    })
+}
+
+/// The labels of the series of a variant's pods.
+pub(crate) fn supply_labels<'a>(
+    reading: &'a Reading<Replicas>,
+    variant: Option<&'a VariantName>,
+    state: &'static str,
+) -> [(&'static str, &'a str); 4] {
+    let model = &reading.value().model;
+    [
+        ("model_name", model.model.as_str()),
+        ("namespace", model.namespace.as_str()),
+        ("variant_name", optional(variant)),
+        ("state", state),
+    ]
 }
 
 /// The labels of a replica's series.

@@ -75,11 +75,13 @@ pub(crate) fn replicas_table<'a>(
     if empty {
         text.push_str("no live replicas\n");
         text.extend(notes::endpoint_picker(reading));
+        text.extend(notes::supply(reading));
         text.push_str(&notes::below(&value.failed, Vec::new(), &value.warnings));
         return text;
     }
     text.push_str(&titled(&header, rows, false));
     text.extend(notes::endpoint_picker(reading));
+    text.extend(notes::supply(reading));
     text.push_str(&notes::below(&value.failed, notes::unknown_fields(value), &value.warnings));
     text
 }
@@ -170,10 +172,16 @@ pub(crate) fn allocation_table(reading: &Reading<Allocation>) -> String {
     let value = reading.value();
     let subject = format!("variant {:?} of {}", value.variant, value.model);
     let mut text = heading(reading, &subject, value.backend.as_str(), value.partial);
-    let replicas = match value.num_sleeping {
+    let mut replicas = match value.num_sleeping {
         0 => value.num_replicas.to_string(),
         sleeping => format!("{} and {sleeping} asleep", value.num_replicas),
     };
+    if let Some(supplied) = reading.model().replicas.supplied(Some(&value.variant)) {
+        replicas = format!(
+            "{replicas} (cluster, {} ago: {supplied})",
+            age(reading.age_of(supplied.as_of()))
+        );
+    }
     let rows = [
         ("accelerator", optional(value.accelerator.as_ref())),
         ("replicas", replicas),

@@ -30,8 +30,8 @@ use super::app::App;
 use super::recorder::announce_namespace;
 use super::respond::streamed;
 use crate::output::{
-    ALLOCATION_SERIES, Exposition, Kind, REPLICA_SERIES, Series, allocation_samples,
-    replica_samples, series,
+    ALLOCATION_SERIES, Exposition, Kind, REPLICA_SERIES, SUPPLY_SERIES, Series, allocation_samples,
+    replica_samples, series, supply_samples,
 };
 
 /// Words of `collector_readings`; each has a series, at 0 where nothing has that status.
@@ -81,7 +81,16 @@ fn describe_readings(
             page.into_text()
         })
     };
-    of_replicas.chain(ALLOCATION_SERIES.iter().map(move |series| {
+    let of_supply = {
+        let tracked = Arc::clone(&tracked);
+        SUPPLY_SERIES.iter().map(move |series| {
+            let mut page = Exposition::default();
+            let readings = tracked.iter().filter_map(|tracked| tracked.replicas.as_ref().ok());
+            series.describe(&mut page, supply_samples(series, readings));
+            page.into_text()
+        })
+    };
+    of_replicas.chain(of_supply).chain(ALLOCATION_SERIES.iter().map(move |series| {
         let mut page = Exposition::default();
         let allocations = tracked.iter().flat_map(|tracked| &tracked.allocations);
         let readings = allocations.filter_map(|(_, reading)| reading.as_ref().ok());

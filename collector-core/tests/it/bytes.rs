@@ -65,7 +65,7 @@ fn a_record_without_a_value_counts_itself_and_what_is_known() {
         namespaces: vec!["prod".into(); 3],
         known: None,
         in_namespace: vec!["a".into()],
-        last_seen: None,
+        ..Nearest::default()
     };
     let cold = Cold { nearest: Some(Arc::new(nearest)), ..Cold::default() };
     let names = 3 * size_of::<ModelId>() + 3 * size_of::<Namespace>();

@@ -30,6 +30,9 @@ pub(crate) fn carry_forward(
     for replica in &mut sample.replicas {
         replica.sampled_at = replica.sampled_at.min(now);
     }
+    if let Some(supply) = &mut sample.supply {
+        std::sync::Arc::make_mut(supply).normalize(now);
+    }
     let mut load_marks = Vec::new();
     let mut terminated = Vec::new();
     let mut absent = Vec::new();

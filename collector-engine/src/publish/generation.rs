@@ -22,7 +22,12 @@ impl Engine {
         let Some(value) = &mut record.value else { return };
         let former = before.and_then(|before| before.value.as_ref());
         if let Some(former) = former.filter(|former| value.repeats(former)) {
+            let supply = value.replicas.supply.clone();
             *value = Arc::clone(former);
+            if supply != former.replicas.supply {
+                // It was confirmed again.
+                Arc::make_mut(value).replicas.supply = supply;
+            }
             return;
         }
         let (mut at, mut wall) = (self.clock.now(), self.clock.wall());

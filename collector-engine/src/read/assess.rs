@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use collector_core::Part;
-use collector_core::raw::Label;
+use collector_core::raw::{Label, SourceState};
 use collector_core::{
     CollectError, Freshness, FreshnessThresholds, ModelRecord, ModelRef, Outcome, Reading, Source,
     Tick,
@@ -33,7 +33,8 @@ pub(crate) fn label(
 /// it and is down says neither.
 #[cold]
 fn is_denied(record: &ModelRecord) -> bool {
-    let mut had_it = record.cold.sources.iter().filter(|state| state.answer.is_some());
+    let had_it = |state: &&SourceState| state.answer.is_some() && !state.only_lists_pods();
+    let mut had_it = record.cold.sources.iter().filter(had_it);
     record.outcome == Outcome::Missing || had_it.all(|state| state.outcome == Outcome::Missing)
 }
 

@@ -2,6 +2,7 @@
 //! What is written is what is read; a file or a line that is anything else is refused.
 
 use collector_core::raw::{SourceAnswer, SourceState};
+use collector_core::supply::{Pod, PodState, Supply, Workload};
 use collector_core::{
     Absent, EndpointPicker, EndpointPickerLoad, Field, LoadRates, LoadRows, LoraAdapters,
     ManualClock, Mark, ModelSample, Outcome, PodName, ReplicaMetrics, Scope,
@@ -110,6 +111,25 @@ fn rates() -> impl Strategy<Value = LoadRates> {
     })
 }
 
+fn supply() -> impl Strategy<Value = Supply> {
+    let states = [PodState::Starting, PodState::Ready, PodState::NotReady, PodState::Terminating];
+    let pods = btree_map(text(), (proptest::sample::select(states.to_vec()), past()), 0..3);
+    let pods = pods.prop_map(|pods| {
+        let pod = |(name, (state, since)): (String, _)| Pod::new(name.into(), state, since);
+        pods.into_iter().map(pod).collect::<Vec<_>>()
+    });
+    let workload = (option::of(text()), option::of(any::<u32>()), pods);
+    let deleted = btree_map(text().prop_map(PodName::from), past(), 0..3);
+    (past(), vec(workload, 0..3), deleted).prop_map(|(as_of, workloads, deleted)| {
+        let workload = |(variant, wanted, pods): (Option<String>, _, _)| {
+            Workload::new(variant.map(Into::into), wanted, pods)
+        };
+        let mut supply = Supply::new(as_of, workloads.into_iter().map(workload).collect());
+        supply.deleted = deleted.into_iter().collect();
+        supply
+    })
+}
+
 fn sample() -> impl Strategy<Value = ModelSample> {
     let replicas = btree_set(text(), 0..4)
         .prop_flat_map(|pods| pods.into_iter().map(replica).collect::<Vec<_>>());
@@ -119,10 +139,12 @@ fn sample() -> impl Strategy<Value = ModelSample> {
     let of_model = rates().prop_map(|rates| LoadRows::Model(rates.into()));
     let load = prop_oneof![Just(LoadRows::None), of_model, of_pods];
     let unreached = vec(text().prop_map(PodName::from), 0..3);
-    (past(), replicas, load, vec(field(), 0..4), any::<bool>(), unreached).prop_map(
-        |(as_of, replicas, load, failed, complete, unreached)| {
+    let rows = (replicas, option::of(supply()));
+    (past(), rows, load, vec(field(), 0..4), any::<bool>(), unreached).prop_map(
+        |(as_of, (replicas, supply), load, failed, complete, unreached)| {
             let mut sample = ModelSample::new(as_of, replicas);
             sample.load = load;
+            sample.supply = supply.map(Arc::new);
             sample.failed = failed.into_iter().map(|field| (field, "422")).collect();
             sample.absent = match (complete, unreached.is_empty()) {
                 (true, _) => Absent::None,
@@ -189,11 +211,17 @@ proptest! {
         let gap = Duration::from_nanos(gap);
         let sampled = |models: &[(ModelRef, Duration, Vec<SourceState>)]| -> Vec<Tick> {
             let answers = models.iter().flat_map(|model| &model.2).filter_map(|s| s.answer.as_ref());
+            let of_supply = answers.clone().filter_map(|answer| answer.sample.supply.as_ref());
+            let of_supply = of_supply.flat_map(|supply| {
+                let of_pods = supply.pods().map(|pod| pod.since);
+                let deleted = supply.deleted.iter().map(|(_, at)| *at);
+                std::iter::once(supply.as_of).chain(of_pods).chain(deleted).collect::<Vec<_>>()
+            });
             let rows = answers.flat_map(|answer| answer.sample.replicas.iter());
-            rows.flat_map(|row| {
+            of_supply.chain(rows.flat_map(|row| {
                 let of_marks = row.marks.iter().map(|mark| mark.sampled_at);
-                std::iter::once(row.sampled_at).chain(of_marks)
-            })
+                std::iter::once(row.sampled_at).chain(of_marks).collect::<Vec<_>>()
+            }))
             .collect()
         };
         let after = states_after(&file_of(&models), gap);

@@ -26,4 +26,5 @@ mod scripted_cache;
 mod setup;
 mod silence;
 mod stopping;
+mod supply;
 mod tracking;

@@ -40,6 +40,7 @@ fn a_model_alone_gets_the_defaults() {
         activation: 0.0,
         max_age: None,
         on_missing: OnMissing::Error,
+        pending_credit: false,
     };
     assert_eq!(trigger, expected);
 }
@@ -67,6 +68,15 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn a_credit_is_asked_for_where_pods_take_demand() {
+    assert!(with(&[("pendingCredit", "true")]).unwrap().pending_credit);
+    assert!(!with(&[("pendingCredit", "false")]).unwrap().pending_credit);
+    refused(&[("pendingCredit", "yes")], "pendingCredit: \"yes\" is neither true nor false");
+    let of_supply = [("signal", "supply-ready"), ("pendingCredit", "true")];
+    refused(&of_supply, "pendingCredit: supply-ready is no demand");
+}
+
+#[test]
 fn every_signal_has_its_name_and_its_target() {
     let targets = [
         ("queue", 5.0),
@@ -78,6 +88,10 @@ fn every_signal_has_its_name_and_its_target() {
         ("waiting-capacity", 5.0),
         ("composite", 1.0),
         ("slo-ratio", 1.0),
+        ("supply-ready", 1.0),
+        ("supply-starting", 1.0),
+        ("supply-wanted", 1.0),
+        ("supply-shortfall", 1.0),
     ];
     assert_eq!(targets.map(|(name, _)| name), Signal::NAMES);
     for (name, target) in targets {
@@ -106,7 +120,7 @@ fn every_signal_has_its_name_and_its_target() {
 fn what_grows_with_the_replicas_is_an_average_and_nothing_else() {
     let averages = ["queue", "running", "kv-sum", "waiting-capacity"];
     for signal in Signal::PLAIN {
-        let is_average = averages.contains(&signal.name());
+        let is_average = averages.contains(&signal.name()) || signal.is_of_supply();
         let expected = if is_average { "AverageValue" } else { "Value" };
         assert_eq!(signal.metric_type(), expected, "{}", signal.name());
         assert_eq!(Signal::plain(signal.name()), Some(signal));

@@ -106,8 +106,7 @@ impl<'a> View<'a> {
         let of_role = move |role: &str| self.pods().any(|pod| has_role(pod, role));
         let are_split = of_role(PREFILL) && of_role(DECODE);
         self.pods().filter(move |pod| {
-            pod.state != ReplicaState::Sleeping
-                && !(are_split && has_role(pod, latency.is_not_of()))
+            pod.state.serves() && !(are_split && has_role(pod, latency.is_not_of()))
         })
     }
 }

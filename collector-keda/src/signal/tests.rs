@@ -5,7 +5,10 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use collector_core::{EndpointPickerLoad, FieldReasons, Latencies, LatencyHistogram, ModelRef};
+use collector_core::supply::{Pod, PodState, Workload};
+use collector_core::{
+    EndpointPickerLoad, FieldReasons, Latencies, LatencyHistogram, ModelRef, Supply,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -70,12 +73,15 @@ fn backlog() -> Signal {
     Signal::BacklogSeconds { peak_prefill_throughput: positive(1000.0) }
 }
 
-/// Every signal.
+const OF_SUPPLY: [Signal; 4] =
+    [Signal::SupplyReady, Signal::SupplyStarting, Signal::SupplyWanted, Signal::SupplyShortfall];
+
 fn slo() -> Signal {
     let (quantile, limit) = (positive(0.9), positive(0.5));
     Signal::SloRatio(Slo { latency: Latency::Ttft, quantile, limit })
 }
 
+/// Every signal of load.
 fn all() -> Vec<Signal> {
     let part = |signal, target| Part { signal, target: positive(target) };
     vec![
@@ -99,7 +105,90 @@ fn each_signal_is_computed_from_the_pods() {
     assert_eq!(values, [4.0, 9.0, 1.0, 0.6, 0.6 / 0.8, 0.4, 4.0, 0.8, 0.1 * 0.9 / 0.5]);
     let full = replicas(vec![pod("a", 6, 7, 0.4)]);
     assert_eq!(value(&full, &Signal::Saturation), 1.2);
-    assert_eq!(all().len(), Signal::NAMES.len());
+    assert_eq!(all().len() + OF_SUPPLY.len(), Signal::NAMES.len());
+}
+
+/// Ready and starting pods of variant `v`, and what its workload asks for, as the cluster listed it 9 s ago.
+fn listed(
+    mut replicas: Replicas,
+    ready: &[&str],
+    starting: &[&str],
+    wanted: Option<u32>,
+) -> Replicas {
+    let of = |names: &[&str], state| {
+        let pods = names.iter().map(move |name| Pod::new((*name).into(), state, Tick::MIN));
+        pods.collect::<Vec<_>>()
+    };
+    let pods = [of(ready, PodState::Ready), of(starting, PodState::Starting)].concat();
+    let workload = Workload::new(Some("v".into()), wanted, pods);
+    replicas.supply = Some(Arc::new(Supply::new(at(NOW - 9), vec![workload])));
+    replicas.lists_pods = false;
+    replicas
+}
+
+#[test]
+fn supply_is_what_the_cluster_lists_and_as_old_as_its_list() {
+    let mut partial = replicas(vec![pod("a", 3, 7, 0.4)]);
+    partial.partial = true;
+    let two = listed(partial, &["a", "b"], &["c"], Some(5));
+    let measured = OF_SUPPLY.map(|signal| measure(&two, &signal).unwrap());
+    assert_eq!(measured.map(|it| it.value), [2.0, 1.0, 5.0, 3.0]);
+    assert!(measured.iter().all(|it| it.sampled_at == at(NOW - 9) && it.pods == 3));
+    let more = listed(replicas(Vec::new()), &["a", "b"], &[], Some(1));
+    assert_eq!(value(&more, &Signal::SupplyShortfall), 0.0, "while it is scaled down");
+}
+
+#[test]
+fn supply_that_is_not_known_is_no_zero() {
+    let pods = replicas(vec![pod("a", 3, 7, 0.4)]);
+    for signal in OF_SUPPLY {
+        assert_eq!(measure(&pods, &signal), Err(Unknown::NoSupply), "{}", signal.name());
+        let other = "other".into();
+        let listed = listed(pods.clone(), &["a"], &[], Some(1));
+        let view = View { replicas: &listed, variant: Some(&other), engines: &ENGINES };
+        assert_eq!(view.measure(&signal), Err(Unknown::NoWorkload), "{}", signal.name());
+    }
+    let unwanted = listed(pods, &["a"], &[], None);
+    assert_eq!(value(&unwanted, &Signal::SupplyReady), 1.0);
+    for signal in [Signal::SupplyWanted, Signal::SupplyShortfall] {
+        assert_eq!(measure(&unwanted, &signal), Err(Unknown::NotWanted));
+    }
+}
+
+#[test]
+fn pods_that_the_cluster_lists_and_nobody_sees_are_named() {
+    let unseen = listed(replicas(Vec::new()), &[], &["a", "b"], Some(2));
+    for signal in all() {
+        match measure(&unseen, &signal) {
+            Err(Unknown::PodsListed(pods)) => assert_eq!(pods.starting, 2),
+            other => panic!("{}: {other:?}", signal.name()),
+        }
+    }
+}
+
+#[test]
+fn latencies_are_those_of_pods_that_serve() {
+    let mut starting = pod("b", 0, 1, 0.0);
+    starting.state = ReplicaState::Starting;
+    starting.latencies = None;
+    let pods = replicas(vec![pod("a", 3, 7, 0.4), starting.clone()]);
+    assert!(measure(&pods, &slo()).is_ok());
+    starting.state = ReplicaState::NotReady;
+    let pods = replicas(vec![pod("a", 3, 7, 0.4), starting]);
+    assert!(matches!(measure(&pods, &slo()), Err(Unknown::Latency { .. })));
+}
+
+#[test]
+fn sums_have_pods_that_are_not_ready_or_terminate() {
+    let states = [ReplicaState::Serving, ReplicaState::NotReady, ReplicaState::Terminating];
+    let rows = states.into_iter().zip(["a", "b", "c"]).map(|(state, name)| {
+        let mut pod = pod(name, 2, 1, 0.5);
+        pod.state = state;
+        pod
+    });
+    let pods = replicas(rows.collect());
+    let values = [Signal::Queue, Signal::Running, Signal::KvSum].map(|it| value(&pods, &it));
+    assert_eq!(values, [6.0, 3.0, 1.5]);
 }
 
 #[test]

@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
-use collector_core::{Absent, EndpointPicker, ErrorKind, MetricsCollector as _, ModelSample};
+use collector_core::supply::{Pod, PodState, Workload};
+use collector_core::{
+    Absent, EndpointPicker, ErrorKind, MetricsCollector as _, ModelSample, Supply, Tick,
+};
 use collector_keda::Settings;
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
-use crate::fixture::{Client, Fixture, MODEL, held_back, model, pod, queue_of, seconds};
+use crate::fixture::{Client, Fixture, MODEL, held_back, model, pod, queue_of, seconds, trigger};
 
 #[track_caller]
 fn is(answer: &Result<f64, (Code, String)>, code: Code, text: &str) {
@@ -333,4 +336,89 @@ async fn the_collector_reads_what_the_scaler_reads() {
     let reading = Arc::clone(&fixture.collector).collect_replica_metrics(&model()).await.unwrap();
     assert_eq!(reading.value().model.model.as_str(), MODEL);
     assert_eq!(fixture.backend.fetches(), 1);
+}
+
+/// A queue at one pod, and a cluster that lists it with this many that start.
+fn in_a_cluster(
+    queue: u64,
+    starting: usize,
+    listed_ago: u64,
+) -> impl Fn(Tick) -> ModelSample + Send + Sync {
+    move |as_of| {
+        let mut sample = ModelSample::new(as_of, vec![pod("chat-0", as_of, queue)]);
+        let states = std::iter::once(PodState::Ready)
+            .chain(std::iter::repeat_n(PodState::Starting, starting));
+        let pods = states.zip(0..);
+        let pods =
+            pods.map(|(state, number)| Pod::new(format!("chat-{number}").into(), state, as_of));
+        let workload = Workload::new(Some("small".into()), Some(4), pods.collect());
+        sample.supply = Some(Arc::new(Supply::new(as_of - seconds(listed_ago), vec![workload])));
+        sample
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn supply_is_a_signal_and_without_a_cluster_an_error() {
+    let (fixture, client) = started().await;
+    sleep(seconds(600)).await;
+    fixture.serve(queue_of(3));
+    let expected = "no cluster lists the pods of \"org/chat\" in \"prod\", so there is no signal supply-ready: set \
+                    kubernetes.enabled = true";
+    is(&client.value(&[("signal", "supply-ready")]).await, Code::FailedPrecondition, expected);
+    fixture.serve(in_a_cluster(3, 2, 1));
+    fixture.forget();
+    for (signal, value) in [
+        ("supply-ready", 1.0),
+        ("supply-starting", 2.0),
+        ("supply-wanted", 4.0),
+        ("supply-shortfall", 3.0),
+    ] {
+        let of_variant = [("signal", signal), ("variant", "small")];
+        assert_eq!(client.value(&[("signal", signal)]).await, Ok(value), "{signal}");
+        assert_eq!(client.value(&of_variant).await, Ok(value), "{signal}");
+    }
+    fixture.serve(in_a_cluster(3, 2, 70));
+    fixture.forget();
+    let (code, text) =
+        client.value(&[("signal", "supply-ready"), ("maxAge", "1m")]).await.unwrap_err();
+    assert_eq!(
+        (code, text.contains("nothing newer than 1m10s")),
+        (Code::Unavailable, true),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_start_count_against_demand_if_they_are_known() {
+    let (fixture, client) = started().await;
+    sleep(seconds(600)).await;
+    let credited = [("pendingCredit", "true")];
+    fixture.serve(in_a_cluster(30, 3, 1));
+    // Four pods take 20.
+    assert_eq!((client.value(&[]).await, client.value(&credited).await), (Ok(30.0), Ok(20.0)));
+    // What is active without the pods that start is active.
+    let active = [("pendingCredit", "true"), ("activation", "25")];
+    assert!(client.is_active(trigger(&active)).await.unwrap());
+    // A list that is too old is none, and the value counts as it is.
+    fixture.serve(in_a_cluster(30, 3, 301));
+    fixture.forget();
+    assert_eq!(client.value(&credited).await, Ok(30.0));
+    fixture.serve(queue_of(30));
+    fixture.forget();
+    assert_eq!(client.value(&credited).await, Ok(30.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_without_series_are_unavailable_whatever_is_missing() {
+    let (fixture, client) = started().await;
+    fixture.serve(|as_of| {
+        let pods = vec![Pod::new("chat-0".into(), PodState::Starting, as_of)];
+        let mut sample = ModelSample::new(as_of, Vec::new());
+        sample.supply = Some(Arc::new(Supply::new(as_of, vec![Workload::new(None, None, pods)])));
+        sample
+    });
+    let expected = "no backend has series of \"org/chat\" in \"prod\", and the cluster has 1 pod of it (1 starting)";
+    for metadata in [&[][..], &[("onMissing", "zero")]] {
+        is(&client.value(metadata).await, Code::Unavailable, expected);
+    }
 }

@@ -3,6 +3,7 @@
 //! that memory and CPU are those of the watches alone. Not a part of the tests, because it measures:
 //!
 //! `cargo test --release -p collector-kubernetes --test it -- --ignored --nocapture scale::costs`
+#![expect(clippy::print_stdout, reason = "the figures are the result")]
 
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -73,7 +74,7 @@ async fn server() {
         let workload = changes * 7 % WORKLOADS;
         let pods = objects(workload);
         let mut pod = pods[2 + changes % usize::from(PODS_EACH)].clone();
-        let ready = if changes / WORKLOADS % 2 == 0 { "False" } else { "True" };
+        let ready = if (changes / WORKLOADS).is_multiple_of(2) { "False" } else { "True" };
         pod["status"]["conditions"][0]["status"] = ready.into();
         server.apply(pod);
         changes += 1;

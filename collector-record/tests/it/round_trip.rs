@@ -83,6 +83,13 @@ fn shifted(mut sample: ModelSample, by: Duration) -> ModelSample {
             row.latencies = Some(latencies.into());
         }
     }
+    if let Some(supply) = &mut sample.supply {
+        let supply = std::sync::Arc::make_mut(supply);
+        supply.as_of = supply.as_of - by;
+        let pods = supply.workloads.iter_mut().flat_map(|workload| &mut workload.pods);
+        pods.for_each(|pod| pod.since = pod.since - by);
+        supply.deleted.iter_mut().for_each(|(_, at)| *at = *at - by);
+    }
     sample.endpoint_picker = match sample.endpoint_picker {
         collector_core::EndpointPicker::Responding(load) => {
             let mut load = (*load).clone();

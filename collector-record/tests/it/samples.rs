@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_core::supply::{Pod, PodState, Supply, Workload};
 use collector_core::{
     Absent, EndpointPicker, EndpointPickerLoad, Field, FieldReasons, Latencies, LatencyHistogram,
     LoadRates, LoadRow, LoadRows, LoraAdapters, Mark, ModelSample, PodName, ReplicaMetrics,
     ReplicaState, Tick,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -141,6 +142,27 @@ fn picker(now: Tick) -> impl Strategy<Value = EndpointPicker> {
     prop_oneof![Just(EndpointPicker::None), responding, silent]
 }
 
+fn supply(now: Tick) -> impl Strategy<Value = Supply> {
+    let states = [PodState::Starting, PodState::Ready, PodState::NotReady, PodState::Terminating];
+    let pods = btree_map(name(), (prop::sample::select(states.to_vec()), ago(now)), 0..3);
+    let pods = pods.prop_map(|pods| {
+        let pod =
+            |(name, (state, since)): (String, _)| Pod::new(name.as_str().into(), state, since);
+        pods.into_iter().map(pod).collect::<Vec<_>>()
+    });
+    let workload = (option::of(name()), option::of(any::<u32>()), pods);
+    let deleted = btree_map(name(), ago(now), 0..3);
+    (ago(now), vec(workload, 0..3), deleted).prop_map(|(as_of, workloads, deleted)| {
+        let workload = |(variant, wanted, pods): (Option<String>, _, _)| {
+            Workload::new(variant.as_deref().map(Into::into), wanted, pods)
+        };
+        let mut supply = Supply::new(as_of, workloads.into_iter().map(workload).collect());
+        supply.deleted =
+            deleted.into_iter().map(|(pod, at)| (PodName::from(pod.as_str()), at)).collect();
+        supply
+    })
+}
+
 /// A sample that a server was asked for at most `now`.
 pub(crate) fn sample(now: Tick) -> impl Strategy<Value = ModelSample> {
     let absent = prop_oneof![
@@ -151,10 +173,16 @@ pub(crate) fn sample(now: Tick) -> impl Strategy<Value = ModelSample> {
             Absent::Pods(pods.into_iter().map(|pod| PodName::from(pod.as_str())).collect())
         }),
     ];
-    let rows = (vec(replica(now), 0..4), load(), picker(now));
+    let rows = (vec(replica(now), 0..4), load(), picker(now), option::of(supply(now)));
     let texts = (reasons(), absent, vec(name(), 0..3));
     (ago(now), rows, texts, any::<bool>(), option::of(0_u64..100_000)).prop_map(
-        |(as_of, (replicas, load, picker), (failed, absent, warnings), lists_pods, window)| {
+        |(
+            as_of,
+            (replicas, load, picker, supply),
+            (failed, absent, warnings),
+            lists_pods,
+            window,
+        )| {
             let mut sample = ModelSample::new(as_of, replicas);
             sample.load = load;
             sample.endpoint_picker = picker;
@@ -162,6 +190,7 @@ pub(crate) fn sample(now: Tick) -> impl Strategy<Value = ModelSample> {
             sample.absent = absent;
             sample.warnings = warnings.into_iter().map(Arc::from).collect();
             sample.lists_pods = lists_pods;
+            sample.supply = supply.map(Arc::new);
             sample.window = window.map(Duration::from_millis);
             sample
         },

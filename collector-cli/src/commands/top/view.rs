@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Draws the screen of `top`.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use collector_core::text::counted;
@@ -236,6 +237,9 @@ fn about_model(row: &Row) -> String {
             );
             if value.partial {
                 text.push_str(", partial: some pods may be absent");
+            }
+            if let Some(supplied) = value.supplied(None) {
+                let _ = write!(text, "; the cluster has {supplied}");
             }
             let warnings = value.warnings.iter();
             text.extend(warnings.map(|warning| format!("; {}", printable(warning))));

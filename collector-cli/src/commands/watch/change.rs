@@ -36,6 +36,8 @@ pub(super) struct Seen {
     /// Why there is no reading, or what the reading is as a whole.
     summary: String,
     partial: bool,
+    /// The pods that the cluster lists, by state.
+    supply: Option<String>,
     pods: BTreeMap<String, [String; VALUES.len()]>,
 }
 
@@ -58,16 +60,18 @@ impl Seen {
                     _ => "error",
                 };
                 let summary = printable(ErrorDocument::of(error).message()).to_string();
-                Self { status, summary, partial: false, pods: BTreeMap::new() }
+                Self { status, summary, partial: false, supply: None, pods: BTreeMap::new() }
             }
         }
     }
 
     fn of_reading(reading: &Reading<Replicas>) -> Self {
         let Replicas { replicas, partial, .. } = reading.value();
+        let supply = reading.value().supplied(None).map(|supplied| supplied.to_string());
         let summary = format!(
-            "{}, queue {}, running {}, KV {}",
+            "{}{}, queue {}, running {}, KV {}",
             counted(replicas.len(), "pod", "pods"),
+            supply.as_ref().map_or_else(String::new, |supply| format!(" ({supply})")),
             whole(total_queue(replicas)),
             whole(total_running(replicas)),
             percent(mean_usage(replicas)),
@@ -77,7 +81,7 @@ impl Seen {
             (name, VALUES.map(|(_, value)| value(replica)))
         });
         let status = reading.freshness().as_str();
-        Self { status, summary, partial: *partial, pods: pods.collect() }
+        Self { status, summary, partial: *partial, supply, pods: pods.collect() }
     }
 
     fn is_reading(&self) -> bool {
@@ -108,6 +112,9 @@ impl Seen {
             }
             if !self.is_reading() && self.status != before.status {
                 what.push(self.summary.clone());
+            }
+            if let Some(supply) = self.supply.as_ref().filter(|_| self.supply != before.supply) {
+                what.push(format!("the cluster has {supply}"));
             }
             let pods = self.pods_changed_since(before);
             let more = pods.len().saturating_sub(NAMED);
@@ -179,7 +186,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use collector_core::{FreshnessThresholds, Nearest, Source, Tick};
+    use collector_core::supply::{self, PodState, Workload};
+    use collector_core::{FreshnessThresholds, Nearest, Source, Supply, Tick};
     use serde_json::json;
 
     use super::*;
@@ -223,6 +231,25 @@ mod tests {
         check(&now, &more, Some("fresh a queue 3 → 5"));
         let other = reading(&[("a", Some(3)), ("c", Some(1))], 1);
         check(&now, &other, Some("fresh c appeared: queue 1, KV -, running -; b is gone"));
+    }
+
+    #[test]
+    fn a_change_of_the_supply_is_shown() {
+        let supplied = |starting: bool| {
+            let read_at = Tick::from_nanos(1_000_000_000_000);
+            let state = if starting { PodState::Starting } else { PodState::Ready };
+            let pods = vec![supply::Pod::new("a".into(), state, read_at)];
+            let workload = Workload::new(Some("v".into()), Some(1), pods);
+            let rows = vec![ReplicaMetrics::new("a", read_at)];
+            let mut value = Replicas::new(ModelRef::new("m", "n"), rows, "x".into(), read_at);
+            value.supply = Some(Arc::new(Supply::new(read_at, vec![workload])));
+            Ok(Reading::new(value, read_at, &FreshnessThresholds::default(), Source::Cache))
+        };
+        let first = Seen::of(&supplied(true)).changes_since(None).unwrap().what;
+        let expected = "1 pod (0 of 1 ready, 1 starting), queue -, running -, KV -";
+        assert_eq!(first, expected);
+        check(&supplied(true), &supplied(true), None);
+        check(&supplied(true), &supplied(false), Some("fresh the cluster has 1 of 1 ready"));
     }
 
     #[test]

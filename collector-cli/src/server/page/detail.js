@@ -144,6 +144,7 @@ export class Detail {
       ["Age", seconds(age)],
       ["Sampled", { text: safe(item.collectedAt).replace("T", " ").replace("Z", " UTC") }],
       ["From", { text: safe(item.backend) + " (" + safe(item.source) + ")" }],
+      ...supplyFacts(item.supply, seconds(this.#age(item.supply?.ageSeconds)).text),
       ["Window", seconds(item.windowSeconds, "the backend does not report it")],
       ["Refresh interval", interval],
       ["Next refresh", { text: age < ttl ? "in " + duration(ttl - age) + " at the latest" : "due" }],
@@ -184,7 +185,7 @@ export class Detail {
       const latency = (kind, quantile) =>
         millis(row.latencies?.[kind]?.[quantile], "no histogram of it is read, or nothing was observed");
       return [
-        { text: safe(row.podName) + (row.state === "sleeping" ? " (asleep)" : "") },
+        { text: safe(row.podName) + (STATES[row.state] ? " (" + STATES[row.state] + ")" : "") },
         row.variantName === null ? missing("no variant claims the pod") : text(row.variantName),
         ...shown.map(([field, , , format]) =>
           withOrigin(format(row[field], why(item, row, field)), row.marks?.[field], item)),
@@ -212,6 +213,20 @@ export class Detail {
 }
 
 const why = (item, row, field) => item.failed?.[field] ?? row.reasons?.[field];
+
+/** What the cluster lists, if one is asked: so many pods in each state. */
+function supplyFacts(supply, age) {
+  if (!supply) return [];
+  const { ready, wanted, starting, notReady, sleeping, terminating, silent } = supply;
+  const states = [[starting, "starting"], [notReady, "not ready"], [sleeping, "sleeping"], [terminating, "terminating"],
+    [silent.length, "ready without metrics"]];
+  const others = states.filter(([number]) => number > 0).map(([number, state]) => ", " + number + " " + state);
+  const asked = wanted === null ? "" : " of " + wanted;
+  return [["Cluster", { text: ready + asked + " ready" + others.join("") + " (" + age + " ago)" }]];
+}
+
+/** What a state other than serving is called. */
+const STATES = { sleeping: "asleep", starting: "starting", notReady: "not ready", terminating: "terminating" };
 
 /** What was measured elsewhere or earlier than its row says so. */
 function withOrigin(value, mark, item) {

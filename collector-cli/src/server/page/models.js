@@ -16,7 +16,7 @@ function cellsOf(row) {
   return {
     status,
     partial,
-    replicas: cell("replicas", count),
+    replicas: row.supply ? { ...cell("replicas", count), why: "in the cluster: " + row.supply } : cell("replicas", count),
     queue: cell("queue", count),
     kv: cell("kv", percent),
     rate: cell("rate", tenths),

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use collector_core::text::counted;
 use collector_core::{
-    Allocation, CollectError, Field, Reading, ReplicaMetrics, ReplicaState, Replicas, Tick,
-    TrackedModel,
+    Allocation, CollectError, Field, Reading, ReplicaMetrics, Replicas, Tick, TrackedModel,
 };
 use serde::Serialize;
 
@@ -25,6 +24,9 @@ pub(super) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     replicas: Option<usize>,
+    /// The pods that the cluster lists, by state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supply: Option<String>,
     /// Requests waiting, over all replicas.
     queue: Option<u64>,
     /// Mean over the replicas that serve, 0.0 to 1.0, to a tenth of a percent.
@@ -53,6 +55,7 @@ impl Row {
             status: reading.freshness().as_str(),
             partial: value.partial,
             replicas: Some(value.replicas.len()),
+            supply: value.supplied(None).map(|supplied| supplied.to_string()),
             ..Self::default()
         };
         row.queue = row.or_why("queue", queue(value));
@@ -83,7 +86,9 @@ fn reason_of(error: &CollectError) -> String {
             let cause = cause.as_ref().map_or_else(String::new, |cause| format!(": {cause}"));
             format!("no sample of the last {seconds} s{cause}")
         }
-        CollectError::Missing { nearest, .. } if nearest.last_seen.is_some() => {
+        CollectError::Missing { nearest, .. }
+            if nearest.last_seen.is_some() && nearest.pods.is_none() =>
+        {
             "no pod of it runs any more".to_owned()
         }
         error => error.to_string(),
@@ -96,7 +101,7 @@ fn queue(value: &Replicas) -> Known<u64> {
 }
 
 fn kv_cache_usage(value: &Replicas) -> Known<f64> {
-    let serving = value.replicas.iter().filter(|it| it.state != ReplicaState::Sleeping);
+    let serving = value.replicas.iter().filter(|it| it.state.serves());
     let each = of_each(value, serving, Field::KvCacheUsage, |it| it.kv_cache_usage)?;
     Ok(rounded(each.iter().sum::<f64>() / each.len() as f64, 1000.0))
 }

@@ -8,8 +8,8 @@ use collector_core::{
 use collector_promql::{Gap, Held, HeldSample, KnownEmpty, Labels, Part, Reason, Wanted};
 
 use crate::output::{
-    ALLOCATION_SERIES, OfAllocation, OfReplica, REPLICA_SERIES, Series, allocation_labels,
-    label_value, replica_labels,
+    ALLOCATION_SERIES, OfAllocation, OfReplica, OfSupply, REPLICA_SERIES, SUPPLY_SERIES, Series,
+    allocation_labels, label_value, replica_labels, supply_labels,
 };
 
 /// The labels of [`REPLICA_SERIES`].
@@ -18,25 +18,34 @@ const OF_REPLICAS: [&str; 5] =
 /// The labels of [`ALLOCATION_SERIES`].
 const OF_ALLOCATIONS: [&str; 4] = ["model_name", "namespace", "variant_name", "accelerator_name"];
 
+/// The labels of [`SUPPLY_SERIES`].
+const OF_SUPPLY: [&str; 4] = ["model_name", "namespace", "variant_name", "state"];
+
 /// A metric of readings.
 #[derive(Clone, Copy)]
 pub(super) enum Metric {
-    OfReplica(&'static Series<OfReplica>),
-    OfAllocation(&'static Series<OfAllocation>),
+    Replica(&'static Series<OfReplica>),
+    Allocation(&'static Series<OfAllocation>),
+    Supply(&'static Series<OfSupply>),
 }
 
 impl Metric {
     pub(super) fn find(name: &str) -> Option<Self> {
         let of_replica = REPLICA_SERIES.iter().find(|series| series.name == name);
         let of_allocation = || ALLOCATION_SERIES.iter().find(|series| series.name == name);
-        of_replica.map(Self::OfReplica).or_else(|| of_allocation().map(Self::OfAllocation))
+        let of_supply = || SUPPLY_SERIES.iter().find(|series| series.name == name);
+        of_replica
+            .map(Self::Replica)
+            .or_else(|| of_allocation().map(Self::Allocation))
+            .or_else(|| of_supply().map(Self::Supply))
     }
 
     /// Returns the labels of its series.
     pub(super) fn labels(self) -> Vec<String> {
         let labels: &[&str] = match self {
-            Self::OfReplica(_) => &OF_REPLICAS,
-            Self::OfAllocation(_) => &OF_ALLOCATIONS,
+            Self::Replica(_) => &OF_REPLICAS,
+            Self::Allocation(_) => &OF_ALLOCATIONS,
+            Self::Supply(_) => &OF_SUPPLY,
         };
         labels.iter().map(|label| (*label).to_owned()).collect()
     }
@@ -46,8 +55,9 @@ impl Metric {
         let mut held = Held::default();
         for model in tracked.iter().filter(|model| accepts(wanted, &model.model)) {
             match self {
-                Self::OfReplica(series) => add_replicas(&mut held, model, series),
-                Self::OfAllocation(series) => add_allocations(&mut held, model, series),
+                Self::Replica(series) => add_replicas(&mut held, model, series),
+                Self::Allocation(series) => add_allocations(&mut held, model, series),
+                Self::Supply(series) => add_supply(&mut held, model, series),
             }
         }
         held
@@ -150,6 +160,39 @@ fn add_allocations(held: &mut Held, model: &TrackedModel, series: &Series<OfAllo
             let text = format!("{} of {variant} is unknown", series.name);
             held.gaps.push(not_measured(labels, text));
         }
+    }
+}
+
+fn add_supply(held: &mut Held, model: &TrackedModel, series: &Series<OfSupply>) {
+    let of_model = |text| part(model_labels(&model.model), text);
+    let reading = match &model.replicas {
+        Ok(reading) => reading,
+        Err(error) => {
+            held.gaps.push(unavailable(of_model(error.to_string()), error));
+            return;
+        }
+    };
+    if reading.value().supply.is_none() {
+        let text = format!("no cluster is asked for the pods of {}", model.model);
+        held.gaps.push(Gap { part: of_model(text), reason: Reason::Missing });
+    }
+    for (variant, supplied) in reading.value().supplied_by_variant() {
+        let labels = |state| {
+            let labels = supply_labels(reading, variant, state);
+            Labels::new(labels.map(|(name, text)| (name, label_value(text))))
+        };
+        let values = (series.value)(reading, supplied);
+        if values.is_empty() {
+            let text = format!("{} of a variant of {} is unknown", series.name, model.model);
+            held.gaps.push(not_measured(labels(""), text));
+        }
+        let age = reading.age_of(supplied.as_of());
+        let samples = values.into_iter();
+        held.samples.extend(samples.map(|(state, value)| HeldSample {
+            labels: labels(state),
+            value,
+            age,
+        }));
     }
 }
 

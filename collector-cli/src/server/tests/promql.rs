@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The PromQL API over readings alone: no server is configured.
 
-use collector_core::{Absent, Field, FieldReasons, VariantName};
+use std::sync::Arc;
+
+use collector_core::supply::{Pod, PodState, Workload};
+use collector_core::{Absent, Field, FieldReasons, Supply, Tick, VariantName};
 
 use super::*;
 
@@ -260,4 +263,61 @@ async fn what_needs_a_server_says_so() {
     let raw = fixture.get("/raw/api/v1/query?query=up").await;
     assert_eq!(raw.status, UNAVAILABLE, "{}", raw.text);
     assert!(raw.text.contains("no PromQL server is configured"), "{}", raw.text);
+}
+
+/// A pod with a row, and a cluster that lists it as Ready, another that starts, and what two variants want.
+fn in_a_cluster(of_other: Option<u32>) -> impl Fn(Tick) -> ModelSample {
+    move |as_of| {
+        let pod = |name: &str, state| Pod::new(name.into(), state, as_of);
+        let pods = vec![pod("m-0", PodState::Ready), pod("m-1", PodState::Starting)];
+        let workloads = vec![
+            Workload::new(Some("m".into()), Some(2), pods),
+            Workload::new(Some("other".into()), of_other, Vec::new()),
+        ];
+        let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("m-0", as_of)]);
+        sample.supply = Some(Arc::new(Supply::new(as_of, workloads)));
+        sample
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn supply_is_answered_by_variant_and_an_unknown_part_of_it_is_no_zero() {
+    let fixture = fixture();
+    let of = |name: &str, more: &str| {
+        format!("sum({name}{{namespace=\"prod\",model_name=\"org/m\"{more}}})")
+    };
+    fixture.backend.serve(&model(), in_a_cluster(Some(3)));
+    fixture.read("org/m").await;
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let page = fixture.get("/metrics").await.text;
+    let labels = "{model_name=\"org/m\",namespace=\"prod\",variant_name=\"m\"";
+    for (series, number) in [
+        (format!("collector_supply_pods{labels},state=\"ready\"}}"), 1),
+        (format!("collector_supply_pods{labels},state=\"starting\"}}"), 1),
+        (format!("collector_supply_pods{labels},state=\"notReady\"}}"), 0),
+        (format!("collector_supply_wanted{labels},state=\"\"}}"), 2),
+        (format!("collector_supply_age_seconds{labels},state=\"\"}}"), 2),
+    ] {
+        assert!(page.contains(&format!("{series} {number}\n")), "no {series} {number} in {page}");
+    }
+    let ready = of("collector_supply_pods", ",state=\"ready\"");
+    assert_eq!(value(&fixture.query(&ready).await), "1");
+    let wanted = of("collector_supply_wanted", "");
+    assert_eq!(value(&fixture.query(&wanted).await), "5");
+
+    fixture.backend.serve(&model(), in_a_cluster(None));
+    fixture.collector.invalidate_cache(&model());
+    fixture.read("org/m").await;
+    tokio::time::advance(Duration::from_secs(10)).await;
+    check_refused(&fixture.query(&wanted).await, UNAVAILABLE, "partial", "of a variant of");
+    let one = of("collector_supply_wanted", ",variant_name=\"m\"");
+    assert_eq!(value(&fixture.query(&one).await), "2");
+
+    fixture
+        .backend
+        .serve(&model(), |as_of| ModelSample::new(as_of, vec![ReplicaMetrics::new("m-0", as_of)]));
+    fixture.collector.invalidate_cache(&model());
+    fixture.read("org/m").await;
+    tokio::time::advance(Duration::from_secs(10)).await;
+    check_refused(&fixture.query(&ready).await, UNAVAILABLE, "missing", "no cluster is asked");
 }

@@ -20,13 +20,17 @@ pub(crate) fn allocation(
     now: Tick,
 ) -> Allocation {
     let own = replicas.replicas.iter().filter(|row| is_of(row, variant));
-    let count = |state| {
-        let of_state = own.clone().filter(|row| row.state == state);
-        u32::try_from(of_state.count()).unwrap_or(u32::MAX)
+    let count = |is_counted: fn(ReplicaState) -> bool| {
+        let counted = own.clone().filter(|row| is_counted(row.state));
+        u32::try_from(counted.count()).unwrap_or(u32::MAX)
     };
-    let (num_replicas, num_sleeping) =
-        (count(ReplicaState::Serving), count(ReplicaState::Sleeping));
-    let fetched_at = views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now);
+    let num_replicas = count(ReplicaState::serves);
+    let num_sleeping = count(|state| state == ReplicaState::Sleeping);
+    let fetched_at = if replicas.replicas.is_empty() {
+        replicas.oldest
+    } else {
+        views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now)
+    };
     let sampled = own.map(|row| row.sampled_at).min().unwrap_or(fetched_at);
     let mut allocation = Allocation::new(
         replicas.model.clone(),
@@ -38,6 +42,8 @@ pub(crate) fn allocation(
     allocation.accelerator.clone_from(&variant.accelerator);
     allocation.max_batch = variant.max_batch;
     allocation.num_sleeping = num_sleeping;
+    let supplied = replicas.supplied(Some(&variant.name));
+    allocation.num_starting = supplied.map(|supplied| supplied.counts().starting);
     allocation.partial = replicas.partial;
     allocation.window = replicas.window;
     allocation.failed.clone_from(&replicas.failed);

@@ -91,11 +91,25 @@ impl ScaledObject {
                  starts the first replica"
             ));
         }
-        let measured = trigger.measure(&reading, &readings.scaler, readings.clock.now())?;
+        let now = readings.clock.now();
+        let measured = trigger.measure(&reading, &readings.scaler, now)?;
+        let credit = match trigger.credit(&reading, &readings.scaler, now) {
+            None => String::new(),
+            Some(Ok(credit)) => format!(
+                "; with pendingCredit {} ({} ready, {} starting)",
+                trigger.credited(measured.value, credit),
+                credit.ready,
+                credit.starting
+            ),
+            Some(Err(unknown)) => format!("; pendingCredit has no effect: {unknown}"),
+        };
         let pods = counted(measured.pods, "pod", "pods");
         let picker = if picker.load().is_some() { " and an endpoint picker" } else { "" };
         let signal = trigger.subject.signal.name();
-        Ok(format!("signal {signal} is {} now, in a reading of {pods}{picker}", measured.value))
+        Ok(format!(
+            "signal {signal} is {} now, in a reading of {pods}{picker}{credit}",
+            measured.value
+        ))
     }
 
     /// Returns whether the endpoint picker's queue in a reading must start the first replica, because all triggers are on

@@ -8,7 +8,7 @@ use super::super::objects::Finding;
 use super::super::yaml::{Change, Step, To, steps};
 use super::Trigger;
 use super::rules::Context;
-use crate::output::{ALLOCATION_SERIES, REPLICA_SERIES};
+use crate::output::{ALLOCATION_SERIES, REPLICA_SERIES, SUPPLY_SERIES};
 /// Labels that identify a namespace.
 const NAMESPACE: [&str; 4] =
     ["namespace", "exported_namespace", "k8s_namespace_name", "kubernetes_namespace"];
@@ -225,6 +225,7 @@ impl Trigger {
             let name = selector.split('{').next().unwrap_or_default();
             REPLICA_SERIES.iter().any(|series| series.name == name)
                 || ALLOCATION_SERIES.iter().any(|series| series.name == name)
+                || SUPPLY_SERIES.iter().any(|series| series.name == name)
         })
     }
 
