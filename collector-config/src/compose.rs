@@ -53,6 +53,7 @@ impl CollectorConfig {
     ///
     /// # Errors
     /// As [`build_backends`](Self::build_backends).
+    #[expect(clippy::needless_pass_by_value, reason = "as in the other methods that build")]
     pub fn build_other_backends(
         &self,
         clock: Arc<dyn Clock>,

@@ -39,6 +39,7 @@ pub enum ScrapeFrom {
     Off,
 }
 
+#[cfg(feature = "epp")]
 impl KubernetesConfig {
     /// Whether direct scraping has its targets from the cluster, where its own section names some or none.
     pub(crate) fn finds_targets(&self, names_targets: bool) -> bool {

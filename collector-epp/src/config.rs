@@ -22,6 +22,7 @@ use crate::scan::Limits;
 /// Serializing it leaves the token out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "they are keys, each with its own meaning")]
 pub struct EppConfig {
     /// Pods whose addresses do not change.
     pub targets: Vec<TargetSpec>,

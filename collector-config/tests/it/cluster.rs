@@ -131,10 +131,8 @@ impl Fixture {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
-        match waited.await {
-            Ok(sample) => sample,
-            Err(_) => panic!("it never came; last: {last:?}"),
-        }
+        let waited = waited.await;
+        waited.unwrap_or_else(|_| panic!("it never came; last: {last:?}"))
     }
 }
 
@@ -199,8 +197,7 @@ async fn before_the_first_lists_nothing_is_missing() {
     server.set_fault(kinds::INFERENCE_POOLS, Fault::InternalError);
     let fixture = Fixture::with(server, 1, &[]).await;
     let error = match fixture.fetch().await {
-        Err(error) => error,
-        Ok(Answer::Failed(error)) => error,
+        Err(error) | Ok(Answer::Failed(error)) => error,
         Ok(other) => panic!("{other:?}"),
     };
     assert!(

@@ -42,13 +42,13 @@ pub(super) struct Pages {
     pods: HashMap<PodName, PodPages>,
     pools: BTreeMap<Arc<str>, PoolObject>,
     /// The pools by one of the labels that they select.
-    by_label: HashMap<(Box<str>, Box<str>), BTreeSet<Arc<str>>>,
+    by_label: HashMap<Label, Names>,
     /// The pools by the Service of their Endpoint Picker.
-    by_picker: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    by_picker: HashMap<Arc<str>, Names>,
     slices: BTreeMap<Arc<str>, SliceObject>,
     /// The slices by their Service, and by the pods that they list.
-    by_service: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
-    by_pod: HashMap<PodName, BTreeSet<Arc<str>>>,
+    by_service: HashMap<Arc<str>, Names>,
+    by_pod: HashMap<PodName, Names>,
     /// What is wrong with pods.
     problems: BTreeMap<PodName, Vec<Problem>>,
 }
@@ -63,6 +63,10 @@ struct PodPages {
     pages: Vec<Page>,
 }
 
+/// A label with its value.
+type Label = (Box<str>, Box<str>);
+/// Names of pools or slices.
+type Names = BTreeSet<Arc<str>>;
 /// A port that an object names, and which object.
 type Ports = BTreeMap<u16, Arc<str>>;
 
@@ -212,7 +216,11 @@ impl Pages {
     }
 
     fn place_all(&mut self, pods: impl IntoIterator<Item = PodName>) -> bool {
-        pods.into_iter().fold(false, |changed, pod| self.place(&pod) || changed)
+        let mut has_changed = false;
+        for pod in pods {
+            has_changed |= self.place(&pod);
+        }
+        has_changed
     }
 
     /// Finds the pages of a pod again; returns whether they have changed.
@@ -447,16 +455,12 @@ impl Pages {
 }
 
 /// A label that each pod of the pool has.
-fn label_of(pool: &PoolObject) -> Option<(Box<str>, Box<str>)> {
+fn label_of(pool: &PoolObject) -> Option<Label> {
     let (label, value) = pool.selector.first_key_value()?;
     Some((label.clone(), value.clone()))
 }
 
-fn remove_from<K: std::hash::Hash + Eq>(
-    index: &mut HashMap<K, BTreeSet<Arc<str>>>,
-    key: &K,
-    name: &Arc<str>,
-) {
+fn remove_from<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Names>, key: &K, name: &Arc<str>) {
     if let Some(names) = index.get_mut(key) {
         names.remove(name);
         if names.is_empty() {

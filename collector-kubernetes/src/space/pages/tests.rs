@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+use std::fmt::Write as _;
+
 use collector_core::{Clock as _, ManualClock};
 use serde_json::{Value, json};
 
@@ -39,14 +41,14 @@ impl Fixture {
             let mut text = format!("{} {scheme}://{}{}", page.pod, page.address, page.path);
             for (name, value) in [
                 ("rank", page.rank.as_deref()),
-                ("replica", page.replica.as_ref().map(|name| name.as_str())),
+                ("replica", page.replica.as_ref().map(collector_core::PodName::as_str)),
                 ("engine", page.engine.as_deref()),
                 ("role", page.role.as_deref()),
                 ("picker", page.is_picker.then_some(&*page.source)),
                 ("silent", page.may_be_silent.then_some("yes")),
             ] {
                 if let Some(value) = value {
-                    text.push_str(&format!(" {name}={value}"));
+                    write!(text, " {name}={value}").unwrap();
                 }
             }
             text
