@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// For one answer of the program's API.
@@ -80,6 +81,12 @@ impl Serving {
         let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
         ensure!(head.contains(" 200 "), "{path}: {head}");
         Ok(body.to_owned())
+    }
+
+    /// Tells it to read its configuration again.
+    pub(crate) fn reload(&self) -> Result<()> {
+        let process = Pid::from_child(&self.process);
+        kill_process(process, Signal::HUP).context("cannot send SIGHUP")
     }
 
     /// Time that it has spent on a processor so far.

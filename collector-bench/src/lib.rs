@@ -9,6 +9,7 @@ mod autoscalers;
 mod case;
 mod collector;
 mod counts;
+mod daemon;
 mod hit;
 mod hour;
 mod instructions;
@@ -81,6 +82,7 @@ enum Suite {
     Scrape,
     Autoscalers,
     OwnMetrics,
+    Daemon,
 }
 
 /// What callgrind runs: some runs of one system, and nothing else.
@@ -138,6 +140,7 @@ impl Suite {
             Self::Scrape => scrape::measure(program, quick, report).await,
             Self::Autoscalers => autoscalers::measure(program, quick, report).await,
             Self::OwnMetrics => own_metrics::measure(program, quick, report).await,
+            Self::Daemon => daemon::measure(program, quick, report).await,
         }
     }
 }

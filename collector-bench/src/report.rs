@@ -153,7 +153,7 @@ impl Report {
             let case = if row.case == last_case { "" } else { row.case };
             last_case = row.case;
             let figures = row.figures.iter().map(|figure| number(figure.value));
-            let cells = [case.to_owned(), row.system.to_owned()].into_iter().chain(figures);
+            let cells = [case, row.system].map(escaped).into_iter().chain(figures);
             if let Some((_, table)) = tables.last_mut() {
                 table.add_row(cells);
             }
@@ -226,6 +226,11 @@ fn table(header: Vec<String>) -> Table {
     table
 }
 
+/// Text in a cell of Markdown, in which `<HashMap>` would be a tag and vanish.
+fn escaped(text: &str) -> String {
+    text.replace('<', "\\<")
+}
+
 /// Numbers stand to the right.
 fn align(table: &mut Table, first_number: usize) {
     for column in table.column_iter_mut().skip(first_number) {
@@ -276,6 +281,14 @@ mod tests {
             .collect();
         assert_eq!(lines[0], "| case | system | time (ns) |");
         assert_eq!(lines[2..], ["| hot | ours | 26.0 |", "| | moka | 244 |"]);
+    }
+
+    #[test]
+    fn a_type_in_angle_brackets_is_no_tag_in_a_table() {
+        let mut report = report();
+        report.row("hit", "hot", "RwLock<HashMap>", &[]);
+        let tables: String = report.tables("hit").iter().map(ToString::to_string).collect();
+        assert!(tables.contains(r"RwLock\<HashMap>"), "{tables}");
     }
 
     #[test]

@@ -5,6 +5,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Failure;
 
+/// The name of the signal by which a manager ends the process.
+pub(crate) const SIGTERM: &str = "SIGTERM";
+
 /// SIGTERM and SIGINT, caught from when this is made.
 pub(crate) struct StopSignals {
     terminate: Signal,
@@ -23,7 +26,7 @@ impl StopSignals {
     /// Resolves at the next of them, with its name.
     pub(crate) async fn received(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.terminate.recv() => SIGTERM,
             _ = self.interrupt.recv() => "SIGINT",
         }
     }

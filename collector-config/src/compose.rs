@@ -142,7 +142,7 @@ impl CollectorConfig {
     ) -> Result<Builder, ConfigErrors> {
         let directory = StaticDirectory::new(self.variants.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
-        let found: Vec<_> = backends.iter().filter_map(|backend| backend.variants()).collect();
+        let found: Vec<_> = backends.iter().filter_map(Backend::variants).collect();
         let mut backends = backends.into_iter();
         let Some(first) = backends.next() else {
             return Err(ConfigError::new("names no backend").key("backend").into());

@@ -128,6 +128,9 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "server.allowed_hosts": Texts;
     /// Most tracked models.
     "server.max_tracked": Positive = "10000";
+    /// How long requests are still answered after SIGTERM, while `/readyz` is 503 and no connection is kept, so that clients
+    /// go elsewhere: behind a load balancer or a Service, longer than it takes to notice. See high-availability.md.
+    "server.drain": Duration = "0s";
     /// True: `collector serve` has a PromQL API in front of `prometheus.url`, with its credentials: guarded for autoscalers
     /// (`/api/v1/query`), unguarded for dashboards (`/raw`). Queries over readings and scraped pods need no server. See
     /// promql-api.md.
@@ -174,6 +177,19 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "keda.tls_key_path": Path;
     /// Certificates (PEM) of the authorities that sign the certificates of clients. Without it every client is served.
     "keda.tls_client_ca_path": Path;
+    /// Serve the External Metrics API of Kubernetes to HPAs. Where KEDA runs, KEDA serves it. See external-metrics.md.
+    "external_metrics.enabled": Bool = "false";
+    /// The address of the External Metrics API.
+    "external_metrics.listen": Address = "127.0.0.1:9466";
+    /// Its certificate chain (PEM); needs `external_metrics.tls_key_path`.
+    "external_metrics.tls_cert_path": Path;
+    /// The private key of its certificate (PEM).
+    "external_metrics.tls_key_path": Path;
+    /// Certificates (PEM) of the authorities that sign the API server's certificate as a client. Unset: the ConfigMap
+    /// `kube-system/extension-apiserver-authentication` has them.
+    "external_metrics.front_proxy_ca_path": Path;
+    /// The common names that this certificate may have; empty: any. Only with `external_metrics.front_proxy_ca_path`.
+    "external_metrics.front_proxy_names": Texts;
     /// True: the variants, the pods and their states are read from a Kubernetes cluster, besides what `backend` measures. See
     /// kubernetes.md for what is read and the rights that it needs. For a build with the cargo feature kubernetes.
     "kubernetes.enabled": Bool = "false";

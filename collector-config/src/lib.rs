@@ -30,6 +30,7 @@ mod directory;
 mod document;
 mod environment;
 mod error;
+mod external_metrics;
 mod extract;
 mod file;
 mod keda;
@@ -52,6 +53,7 @@ pub use backend::{BackendFactory, BackendSettings, BoxError, Problem, Section, S
 pub use collector_engine::{CacheConfig, VariantSpec};
 pub use compose::NamedBackend;
 pub use error::{ConfigError, ConfigErrors};
+pub use external_metrics::ExternalMetricsConfig;
 pub use keda::KedaConfig;
 pub use key::{Key, Kind, address};
 pub use kubernetes::KubernetesConfig;

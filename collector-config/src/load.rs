@@ -189,6 +189,7 @@ impl Loader {
             server: common.server,
             promql: common.promql,
             keda: common.keda,
+            external_metrics: common.external_metrics,
             kubernetes: common.kubernetes,
             metrics: common.metrics,
             log: common.log,

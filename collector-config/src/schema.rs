@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_core::Namespace;
 use collector_engine::{CacheConfig, Discovery, VariantSpec};
@@ -12,6 +13,7 @@ use collector_engines::EngineSpec;
 use serde::Deserialize;
 
 use crate::backend::{BackendSettings, Backends};
+use crate::external_metrics::ExternalMetricsConfig;
 use crate::keda::KedaConfig;
 use crate::kubernetes::KubernetesConfig;
 use crate::metrics::MetricsConfig;
@@ -38,6 +40,8 @@ pub struct CollectorConfig {
     pub promql: PromqlConfig,
     /// The external scaler of `serve`.
     pub keda: KedaConfig,
+    /// The External Metrics API of `serve`.
+    pub external_metrics: ExternalMetricsConfig,
     /// The cluster whose variants and pods are read.
     pub kubernetes: KubernetesConfig,
     /// What is on `/metrics` of `serve`.
@@ -97,6 +101,9 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// How many models may be tracked. Default 10 000.
     pub max_tracked: usize,
+    /// How long requests are still answered after SIGTERM. Default 0.
+    #[serde(with = "collector_core::duration")]
+    pub drain: Duration,
 }
 
 impl Default for ServerConfig {
@@ -110,6 +117,7 @@ impl Default for ServerConfig {
             admin_token_path: None,
             allowed_hosts: Vec::new(),
             max_tracked: 10_000,
+            drain: Duration::ZERO,
         }
     }
 }
@@ -166,6 +174,7 @@ pub(crate) struct CommonSections {
     pub(crate) server: ServerConfig,
     pub(crate) promql: PromqlConfig,
     pub(crate) keda: KedaConfig,
+    pub(crate) external_metrics: ExternalMetricsConfig,
     pub(crate) kubernetes: KubernetesConfig,
     pub(crate) metrics: MetricsConfig,
     pub(crate) log: LogConfig,
@@ -182,6 +191,7 @@ impl Default for CommonSections {
             server: ServerConfig::default(),
             promql: PromqlConfig::default(),
             keda: KedaConfig::default(),
+            external_metrics: ExternalMetricsConfig::default(),
             kubernetes: KubernetesConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
@@ -227,6 +237,7 @@ mod tests {
             server: _,
             promql: _,
             keda: _,
+            external_metrics: _,
             kubernetes: _,
             metrics: _,
             log: _,
@@ -240,6 +251,7 @@ mod tests {
             "server",
             "promql",
             "keda",
+            "external_metrics",
             "kubernetes",
             "metrics",
             "log",
@@ -255,6 +267,7 @@ mod tests {
         assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
         assert_eq!(fields::<PromqlConfig>(), names(keys(), "promql."));
         assert_eq!(fields::<KedaConfig>(), names(keys(), "keda."));
+        assert_eq!(fields::<ExternalMetricsConfig>(), names(keys(), "external_metrics."));
         assert_eq!(fields::<KubernetesConfig>(), names(keys(), "kubernetes."));
         assert_eq!(fields::<MetricsConfig>(), names(keys(), "metrics."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));

@@ -8,6 +8,7 @@ use collector_engine::{StaticDirectory, TimingError, VariantSpec};
 use collector_engines::Engines;
 
 use crate::error::ConfigError;
+use crate::external_metrics::ExternalMetricsConfig;
 use crate::keda::WAIT_MAX;
 use crate::keys::{COMMON_KEYS, ENGINES, OTHER_ENGINES};
 use crate::loaded::Loaded;
@@ -78,6 +79,7 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     let (server, keda) = (&config.server, &config.keda);
     check_tls(config, &sound, origins, errors);
     check_hosts(server, &sound, origins, errors);
+    check_external_metrics(&config.external_metrics, &sound, origins, errors);
     if sound(&["keda.wait"]) && (keda.wait.is_zero() || keda.wait > WAIT_MAX) {
         let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
                        a running model to zero";
@@ -145,7 +147,7 @@ fn check_tls(
     origins: &Origins,
     errors: &mut Vec<ConfigError>,
 ) {
-    let (server, keda) = (&config.server, &config.keda);
+    let (server, keda, external) = (&config.server, &config.keda, &config.external_metrics);
     let pairs = [
         (
             ["server.tls_cert_path", "server.tls_key_path"],
@@ -153,6 +155,11 @@ fn check_tls(
             &server.tls_key_path,
         ),
         (["keda.tls_cert_path", "keda.tls_key_path"], &keda.tls_cert_path, &keda.tls_key_path),
+        (
+            ["external_metrics.tls_cert_path", "external_metrics.tls_key_path"],
+            &external.tls_cert_path,
+            &external.tls_key_path,
+        ),
     ];
     for (pair, cert, key) in pairs {
         let (set, other) = match (cert, key) {
@@ -183,6 +190,33 @@ fn check_tls(
                 format!("set without {}: only a server with TLS can ask for certificates", pair[1]);
             errors.push(error_at(pair[0], message, origins));
         }
+    }
+}
+
+/// The API server speaks TLS with its extensions, and nothing else.
+fn check_external_metrics(
+    external: &ExternalMetricsConfig,
+    sound: &dyn Fn(&[&str]) -> bool,
+    origins: &Origins,
+    errors: &mut Vec<ConfigError>,
+) {
+    let keys = [
+        "external_metrics.enabled",
+        "external_metrics.tls_cert_path",
+        "external_metrics.tls_key_path",
+    ];
+    let has_none = external.tls_cert_path.is_none() && external.tls_key_path.is_none();
+    if sound(&keys) && external.enabled && has_none {
+        let message = format!("needs {} and {}: the API server speaks TLS only", keys[1], keys[2]);
+        errors.push(error_at(keys[0], message, origins));
+    }
+    let names = ["external_metrics.front_proxy_names", "external_metrics.front_proxy_ca_path"];
+    let are_unused =
+        !external.front_proxy_names.is_empty() && external.front_proxy_ca_path.is_none();
+    if sound(&names) && are_unused {
+        let message =
+            format!("set without {}: otherwise the cluster says which names there are", names[1]);
+        errors.push(error_at(names[0], message, origins));
     }
 }
 

@@ -10,8 +10,8 @@
 //! use collector_core::{Reading, Replicas};
 //! use collector_documents::ReplicasDocument;
 //!
-//! fn json(reading: &Reading<Replicas>) -> serde_json::Result<String> {
-//!     serde_json::to_string(&ReplicasDocument::new(reading, SystemTime::now()))
+//! fn json(reading: &Reading<Replicas>) -> String {
+//!     ReplicasDocument::new(reading, SystemTime::now()).to_json()
 //! }
 //! ```
 //!
@@ -43,6 +43,7 @@ mod backend;
 mod check;
 mod endpoint_picker;
 mod error;
+mod json;
 mod lists;
 mod pace;
 mod readings;
@@ -54,6 +55,7 @@ use std::time::Duration;
 pub use backend::BackendDocument;
 pub use check::CheckDocument;
 pub use error::{ErrorBody, ErrorDocument, variant_to_add};
+pub use json::{escape_controls, to_json};
 pub use lists::{
     ListDocument, ModelItem, ReadingItem, allocation_item, allocation_items, model_items,
     replicas_item,

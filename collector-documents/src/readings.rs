@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::endpoint_picker::EndpointPickerDocument;
+use crate::json::sized_json;
 use crate::supply::SupplyDocument;
 use crate::{SCHEMA_VERSION, seconds};
 
@@ -90,6 +91,25 @@ document! {
     /// The pods of the model that the cluster lists, if one is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     supply: Option<SupplyDocument<'a>> = SupplyDocument::of(reading, None);
+}
+
+/// What a document has without its rows, and for each row, in bytes: as a rule a little more than it takes.
+const HEAD_BYTES: usize = 1024;
+const ROW_BYTES: usize = 768;
+
+// These are compiled with this crate, which is optimised, and not with those that call them.
+impl ReplicasDocument<'_> {
+    /// The document on one line of JSON.
+    pub fn to_json(&self) -> String {
+        sized_json(self, HEAD_BYTES + ROW_BYTES * self.replicas.len())
+    }
+}
+
+impl AllocationDocument<'_> {
+    /// The document on one line of JSON.
+    pub fn to_json(&self) -> String {
+        sized_json(self, HEAD_BYTES)
+    }
 }
 
 document! {

@@ -10,7 +10,7 @@ use collector_core::text::counted;
 use collector_core::{
     Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, Freshness,
     IntervalError, KnownModel, MetricsCollector, ModelRef, Pace, Reading, Replicas, Scope,
-    TrackedModel, VariantName, VariantRef, duration,
+    TrackedModel, Variant, VariantName, VariantRef, duration,
 };
 
 use tokio::runtime::Handle;
@@ -203,6 +203,11 @@ impl CachingCollector {
     pub fn variants_of(&self, model: &ModelRef) -> Vec<VariantName> {
         let variants = self.engine.directory.variants_of(model);
         variants.iter().map(|variant| variant.name.clone()).collect()
+    }
+
+    /// Every variant that the directory has.
+    pub fn variants(&self) -> Vec<Arc<Variant>> {
+        self.engine.directory.variants()
     }
 
     /// The models whose record is replaced, or which are tracked or untracked, from now on. Most of these are no change

@@ -150,9 +150,7 @@ impl EppConfig {
     /// A message of this crate, which names keys as `epp.timeout`, with the name that the section has in the
     /// configuration.
     pub fn with_section(&self, message: &str) -> String {
-        KEYS.iter().fold(message.to_owned(), |message, key| {
-            message.replace(&SECTION.key(key), &format!("{}.{key}", self.section))
-        })
+        with_section(self.section, message)
     }
 
     /// Whether it says itself which targets there are.
@@ -309,6 +307,13 @@ impl EppConfig {
             refuse("max_targets", "0 allows no target; leave it out, or set it higher".into());
         }
     }
+}
+
+/// A message of this crate with this name of the section.
+pub(crate) fn with_section(section: &str, message: &str) -> String {
+    KEYS.iter().fold(message.to_owned(), |message, key| {
+        message.replace(&SECTION.key(key), &format!("{section}.{key}"))
+    })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod signal;
 pub use credit::Credit;
 pub use metadata::{Invalid, OnMissing, Spec, Subject, Trigger, known_keys, unknown_keys};
 pub use positive::Positive;
+pub use refusal::Refusal;
 pub use scaler::{LeftOut, Scaler, Settings};
 pub use server::serve;
 pub use signal::{Latency, Measured, Part, Signal, Slo, Unknown, View};

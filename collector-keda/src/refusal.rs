@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use collector_core::text::{counted, printable, quote, shortened};
 use collector_core::{CollectError, Field, ModelRef, Nearest, PodCounts, Tick, duration};
+use http::StatusCode;
 use tonic::{Code, Status};
 
 use crate::metadata::{Invalid, Subject};
@@ -18,7 +19,7 @@ const NAMES_MAX: usize = 5;
 
 /// Why a call gets no value.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     pub(crate) code: Code,
     pub(crate) text: String,
     pub(crate) kind: Kind,
@@ -46,6 +47,21 @@ pub(crate) struct NoReading {
 }
 
 impl Refusal {
+    /// The text for an autoscaler: printable, and at most 1000 characters.
+    pub fn text(&self) -> String {
+        printable(&self.text).at_most(TEXT_MAX).to_string()
+    }
+
+    /// The same answer over HTTP: 400 for what cannot be used, 404 for what does not exist, 503 for what is unknown.
+    pub fn http_status(&self) -> StatusCode {
+        match self.code {
+            Code::InvalidArgument => StatusCode::BAD_REQUEST,
+            // Its model server exports no such metric.
+            Code::NotFound | Code::FailedPrecondition => StatusCode::NOT_FOUND,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
     fn new(code: Code, kind: Kind, text: impl Into<String>) -> Self {
         Self { code, text: text.into(), kind }
     }
@@ -255,7 +271,7 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code, printable(&refusal.text).at_most(TEXT_MAX).to_string())
+        Self::new(refusal.code, refusal.text())
     }
 }
 

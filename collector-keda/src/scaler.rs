@@ -157,6 +157,16 @@ impl Scaler {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
     }
 
+    /// The collector that it reads from at present.
+    pub fn collector(&self) -> Arc<CachingCollector> {
+        Arc::clone(&self.source().collector)
+    }
+
+    /// How long a call waits at present for a reading that is not in memory.
+    pub fn wait(&self) -> Duration {
+        self.source().settings.wait
+    }
+
     fn source(&self) -> Arc<Source> {
         Arc::clone(&self.source.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -180,12 +190,17 @@ impl Scaler {
     /// for pods that start.
     ///
     /// It waits at most as long as configured.
-    pub(crate) async fn value(&self, trigger: &Trigger) -> Result<f64, Refusal> {
-        let (value, credit) = self.known(trigger).await?;
-        Ok(credit.map_or(value, |credit| trigger.credited(value, credit)))
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn value(&self, trigger: &Trigger) -> Result<Measured, Refusal> {
+        let (measured, credit) = self.known(trigger).await?;
+        let value = measured.value;
+        let value = credit.map_or(value, |credit| trigger.credited(value, credit));
+        Ok(Measured { value, ..measured })
     }
 
-    async fn known(&self, trigger: &Trigger) -> Result<(f64, Option<Credit>), Refusal> {
+    async fn known(&self, trigger: &Trigger) -> Result<(Measured, Option<Credit>), Refusal> {
         let subject = &trigger.subject;
         let source = self.source();
         let settings = &source.settings;
@@ -203,7 +218,7 @@ impl Scaler {
         let refusal = match measured {
             Ok(measured) => {
                 lock(&self.values).put(subject, measured);
-                return Ok((measured.value, credit));
+                return Ok((measured, credit));
             }
             Err(refusal) => refusal,
         };
@@ -212,14 +227,16 @@ impl Scaler {
             && refusal.kind == Kind::Partial
             && last.sampled_at.age(now) <= limit
         {
-            return Ok((last.value, credit));
+            return Ok((last, credit));
         }
         match (trigger.on_missing, last) {
-            (OnMissing::Zero, _) if refusal.kind == Kind::Missing => Ok((0.0, None)),
+            (OnMissing::Zero, _) if refusal.kind == Kind::Missing => {
+                Ok((Measured { value: 0.0, sampled_at: now, pods: 0 }, None))
+            }
             (OnMissing::Hold(limit), Some(last))
                 if refusal.kind != Kind::Wrong && last.sampled_at.age(now) <= limit =>
             {
-                Ok((last.value, credit))
+                Ok((last, credit))
             }
             _ => Err(refusal),
         }
@@ -251,7 +268,7 @@ impl Scaler {
 
     /// Whether a trigger is active. A credit is for replicas that exist, and makes none inactive.
     pub(crate) async fn is_active(&self, trigger: &Trigger) -> Result<bool, Refusal> {
-        Ok(self.known(trigger).await?.0 > trigger.activation)
+        Ok(self.known(trigger).await?.0.value > trigger.activation)
     }
 
     /// The reading in memory, else the one that arrives in time.

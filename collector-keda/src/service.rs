@@ -68,7 +68,7 @@ impl ExternalScaler {
             return Err(Refusal::invalid(Invalid("there is no scaledObjectRef".to_owned())));
         };
         let trigger = Trigger::of(object).map_err(Refusal::invalid)?;
-        let value = self.scaler.value(&trigger).await?;
+        let value = self.scaler.value(&trigger).await?.value;
         let value = MetricValue {
             metric_name: Spec::of(object).metric_name,
             metric_value: whole(value.round()),

@@ -6,11 +6,13 @@
 //! [directory](Cluster::directory) of the variants. `watch` keeps a `store` up to date, one task for each kind; a `space`
 //! of it is a namespace, where pods are assigned to variants.
 
+mod api_service;
 mod backend;
 mod client;
 mod cluster;
 mod conditions;
 mod directory;
+mod extension;
 mod failure;
 mod kind;
 mod live;
@@ -23,9 +25,14 @@ mod store;
 mod watch;
 mod watches;
 
+pub use api_service::{ApiOwner, ApiServiceOwner, EXTERNAL_METRICS, api_owner};
 pub use backend::NAME;
 pub use client::{ClientError, ClusterConfig};
 pub use cluster::Cluster;
 pub use conditions::Condition;
 pub use directory::ClusterDirectory;
+pub use extension::{
+    AccessAnswer, AccessQuestion, RequestHeaders, read_request_headers, review_access,
+};
+pub use kube::Client;
 pub use pages::{ClusterPages, Page, PageSource, PagesUnknown, Selector};

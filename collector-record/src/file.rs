@@ -81,6 +81,13 @@ pub enum Tail {
         /// How many bytes cannot be used.
         bytes: u64,
     },
+    /// More entries, or names, than are read. They are as they were written.
+    TooLarge {
+        /// Where the block with the first of them begins.
+        at: u64,
+        /// How many bytes are not used.
+        bytes: u64,
+    },
 }
 
 impl std::fmt::Display for Tail {
@@ -95,6 +102,27 @@ impl std::fmt::Display for Tail {
                 f,
                 "it was changed at byte {at}: the {bytes} bytes from there on are not used"
             ),
+            Self::TooLarge { at, bytes } => write!(
+                f,
+                "it is too large: of the {bytes} bytes from byte {at} on at most a part is used"
+            ),
+        }
+    }
+}
+
+/// Why the entries of a block are refused.
+pub(crate) enum Rejected {
+    /// They cannot be from a recorder.
+    Invalid,
+    /// They are beyond a limit.
+    TooLarge,
+}
+
+impl Rejected {
+    fn tail(self, at: u64, bytes: u64) -> Tail {
+        match self {
+            Self::Invalid => Tail::Damaged { at, bytes },
+            Self::TooLarge => Tail::TooLarge { at, bytes },
         }
     }
 }
@@ -117,7 +145,7 @@ pub(crate) struct End {
 pub(crate) fn scan(
     path: &Path,
     file: &File,
-    mut each: impl FnMut(u64, &[u8]) -> Result<(), String>,
+    mut each: impl FnMut(u64, &[u8]) -> Result<(), Rejected>,
 ) -> Result<End, RecordingError> {
     let failed = |error| RecordingError::File { path: path.to_owned(), error };
     let length = file.metadata().map_err(failed)?.len();
@@ -135,15 +163,17 @@ pub(crate) fn scan(
         }
         match read_block(&mut input, checksum).map_err(failed)? {
             Ok(block) => {
-                if each(offset, &block.entries).is_err() {
-                    break Tail::Damaged { at: offset, bytes };
+                if let Err(rejected) = each(offset, &block.entries) {
+                    break rejected.tail(offset, bytes);
                 }
                 checksum = block.checksum;
                 offset += (BLOCK_HEADER_BYTES + block.compressed_bytes) as u64;
             }
             Err(Broken::Cut(entries)) => {
-                if !entries.is_empty() && each(offset, &entries).is_err() {
-                    break Tail::Damaged { at: offset, bytes };
+                if !entries.is_empty()
+                    && let Err(rejected) = each(offset, &entries)
+                {
+                    break rejected.tail(offset, bytes);
                 }
                 rest = entries;
                 break Tail::Cut { at: offset, bytes };

@@ -12,7 +12,7 @@ use collector_core::{BackendName, ModelRef, Supports, duration};
 use serde::Deserialize;
 
 use crate::entry::{Entry, SessionRecord};
-use crate::file::{RecordingError, Tail, block_at, read_header, scan};
+use crate::file::{RecordingError, Rejected, Tail, block_at, read_header, scan};
 
 /// The most entries: an index of some 200 MB.
 const MAX_ENTRIES: usize = 8_000_000;
@@ -123,6 +123,7 @@ impl Recording {
                 Tail::Complete => "nothing was recorded",
                 Tail::Cut { .. } => "it is cut before its first entry ends",
                 Tail::Damaged { .. } => "it was changed before its first entry ends",
+                Tail::TooLarge { .. } => "it is too large",
             }));
         }
         // What the entries of a block continue is known once the one before it was read.
@@ -254,13 +255,13 @@ struct Index {
 }
 
 impl Index {
-    /// Adds the entries of a block, all or none of them.
-    fn block(&mut self, offset: u64, raw: &[u8]) -> Result<(), String> {
-        let block = u32::try_from(self.blocks.len()).map_err(|_| "too many blocks")?;
+    /// Adds the entries of a block, up to the first that is refused.
+    fn block(&mut self, offset: u64, raw: &[u8]) -> Result<(), Rejected> {
+        let block = small(self.blocks.len())?;
         let mut heads = Vec::new();
         let mut start = 0;
         for line in raw.split_inclusive(|byte| *byte == b'\n') {
-            let head: Head = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+            let head: Head = serde_json::from_slice(line).map_err(|_| Rejected::Invalid)?;
             heads.push((head, start, line.len()));
             start += line.len();
         }
@@ -271,10 +272,16 @@ impl Index {
         Ok(())
     }
 
-    fn entry(&mut self, head: Head, block: u32, start: usize, bytes: usize) -> Result<(), String> {
+    fn entry(
+        &mut self,
+        head: Head,
+        block: u32,
+        start: usize,
+        bytes: usize,
+    ) -> Result<(), Rejected> {
         self.entries += 1;
         if self.entries > MAX_ENTRIES {
-            return Err(format!("it has more than {MAX_ENTRIES} entries"));
+            return Err(Rejected::TooLarge);
         }
         let (at, source, what) = match head {
             Head::Session(session) => return self.session(session),
@@ -297,13 +304,12 @@ impl Index {
             Head::Cycle { at, source } => (at, self.source(source)?, What::Cycle),
         };
         let at = self.time(at)?;
-        let small = |number: usize| u32::try_from(number).map_err(|_| "too large".to_owned());
         let (start, bytes) = (small(start)?, small(bytes)?);
         self.sources[source].add(Event { at, what, block, start, bytes });
         Ok(())
     }
 
-    fn session(&mut self, session: SessionRecord) -> Result<(), String> {
+    fn session(&mut self, session: SessionRecord) -> Result<(), Rejected> {
         if self.sessions.is_empty() {
             self.first_began = session.began;
         }
@@ -314,13 +320,13 @@ impl Index {
         self.numbers.clear();
         for source in session.sources {
             if !is_name(source.name.as_str()) {
-                return Err("a source has a name that no backend has".to_owned());
+                return Err(Rejected::Invalid);
             }
             let known = self.sources.iter().position(|known| known.name == source.name);
             let index = known.unwrap_or(self.sources.len());
             if known.is_none() {
                 if index >= MAX_SOURCES {
-                    return Err(format!("it has more than {MAX_SOURCES} sources"));
+                    return Err(Rejected::TooLarge);
                 }
                 self.sources.push(Source::new(source.name));
             }
@@ -332,21 +338,26 @@ impl Index {
         Ok(())
     }
 
-    fn source(&self, number: u32) -> Result<usize, String> {
-        let source = self.numbers.get(number as usize);
-        source.copied().ok_or_else(|| format!("its session has no source {number}"))
+    fn source(&self, number: u32) -> Result<usize, Rejected> {
+        self.numbers.get(number as usize).copied().ok_or(Rejected::Invalid)
     }
 
     /// The time in the recording, which must not go back.
-    fn time(&mut self, at: u64) -> Result<u64, String> {
-        let session = self.sessions.last_mut().ok_or("it does not begin with a session")?;
+    fn time(&mut self, at: u64) -> Result<u64, Rejected> {
+        // It begins with a session.
+        let session = self.sessions.last_mut().ok_or(Rejected::Invalid)?;
         let at = session.began.saturating_add(at);
         if at < session.ended {
-            return Err("an entry is older than the one before it".to_owned());
+            return Err(Rejected::Invalid);
         }
         session.ended = at;
         Ok(at)
     }
+}
+
+/// A number of a block or in one, as the index has it.
+fn small(number: usize) -> Result<u32, Rejected> {
+    u32::try_from(number).map_err(|_| Rejected::TooLarge)
 }
 
 /// Whether a backend may have this name, which is shown as it is.
@@ -369,19 +380,15 @@ impl Source {
         }
     }
 
-    fn model(&mut self, model: ModelRef) -> Result<u32, String> {
-        if self.models.len() >= MAX_MODELS {
-            return Err(format!("it has more than {MAX_MODELS} models"));
+    fn model(&mut self, model: ModelRef) -> Result<u32, Rejected> {
+        let names = [model.namespace.as_str(), model.model.as_str()];
+        if self.models.len() >= MAX_MODELS || names.iter().any(|it| it.len() > MAX_NAME_BYTES) {
+            return Err(Rejected::TooLarge);
         }
-        if [model.namespace.as_str(), model.model.as_str()]
-            .iter()
-            .any(|it| it.len() > MAX_NAME_BYTES)
-        {
-            return Err(format!("it has a name of more than {MAX_NAME_BYTES} bytes"));
-        }
+        let index = small(self.models.len())?;
         self.of_model.insert(model.clone(), Vec::new());
         self.models.push(model);
-        u32::try_from(self.models.len() - 1).map_err(|error| error.to_string())
+        Ok(index)
     }
 
     fn add(&mut self, event: Event) {

@@ -214,7 +214,7 @@ impl Backend for ReplayBackend {
         let detail = format!("{}: {answers} within {length}", recording.path().display());
         let check = match recording.tail() {
             Tail::Complete => Check::new("connection.recording", CheckStatus::Pass, detail),
-            tail @ (Tail::Cut { .. } | Tail::Damaged { .. }) => {
+            tail => {
                 let detail = format!("{detail}; {tail}");
                 Check::new("connection.recording", CheckStatus::Warn, detail)
             }

@@ -76,7 +76,8 @@ impl Writer {
             Ok(())
         })?;
         match end.tail {
-            Tail::Complete => {}
+            // Entries are not counted above, so that none are too many.
+            Tail::Complete | Tail::TooLarge { .. } => {}
             Tail::Cut { .. } => {
                 file.set_len(end.offset).map_err(failed)?;
                 tail = end.tail;

@@ -4,5 +4,5 @@
 mod connections;
 mod tls;
 
-pub use connections::{Listener, Stream, local_address, serve_until};
+pub use connections::{Listener, Stream, client_certificates, local_address, serve_until};
 pub use tls::{ServerTls, ServerTlsSettings};

@@ -92,7 +92,8 @@
 //!
 //! # Features
 //! `prometheus` (default), `epp`, `promql`, `keda`, `record`, `kubernetes`, `sigv4`, `config`, `cli`, `documents` and
-//! `testkit`; each adds the module of its name, but for `sigv4`, which lets the Prometheus backend sign its requests for AWS.
+//! `testkit`; each adds the module of its name, but for `sigv4`, which lets the Prometheus backend sign its requests for AWS;
+//! `kubernetes` also adds `external_metrics`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// For implementations of [`Backend`](core::Backend), whose calls are asynchronous.
@@ -108,6 +109,8 @@ pub use collector_documents as documents;
 pub use collector_engine as engine;
 #[cfg(feature = "epp")]
 pub use collector_epp as epp;
+#[cfg(feature = "kubernetes")]
+pub use collector_external_metrics as external_metrics;
 #[cfg(feature = "keda")]
 pub use collector_keda as keda;
 #[cfg(feature = "kubernetes")]

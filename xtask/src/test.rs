@@ -19,6 +19,7 @@ pub(crate) fn all() -> Result<()> {
     install::victoria_metrics()?;
     install::chromium()?;
     install::axe()?;
+    install::go()?;
     if has_subcommand("nextest") {
         tests("test", &["nextest", "run"])?;
         tests("test the examples in the docs", &["test", "--doc"])?;
@@ -38,6 +39,10 @@ fn tests(title: &str, command: &[&str]) -> Result<()> {
     tests.env("RUST_TEST_THREADS", threads.to_string());
     if let Some(tools) = install::python_tools()? {
         tests.env("COLLECTOR_PYTHON_TOOLS", tools);
+    }
+    // Without these the tests of the chart fail.
+    if let Some(tools) = install::cluster_tools()? {
+        tests.env("COLLECTOR_CLUSTER_TOOLS", tools);
     }
     step(title, &mut tests)
 }

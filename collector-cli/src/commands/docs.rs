@@ -15,7 +15,7 @@ macro_rules! pages {
 }
 
 const PAGES: &[Page] = &pages! {
-    "install": "packages, the container image and systemd";
+    "install": "packages, the container image, systemd, Helm and kustomize";
     "getting-started": "from the demo to a daemon with a configuration";
     "terminal": "every command: read, watch, find what is wrong";
     "concepts": "missing, zero and error; age; windows; a glossary";
@@ -24,12 +24,14 @@ const PAGES: &[Page] = &pages! {
     "prometheus": "a configuration for each kind of PromQL server";
     "kubernetes": "variants and pods from a cluster, and the rights that this needs";
     "keda": "setup for KEDA, and what happens in an outage";
+    "external-metrics": "metrics for HPAs, where KEDA does not serve them";
     "promql-api": "the PromQL API for KEDA and other autoscalers";
     "grafana": "dashboards through the collector";
     "migration": "to KEDA, from other autoscalers and adapters";
     "checks": "what `collector check` checks";
     "http-api": "readings, events and errors, for controllers and pages";
     "daemon": "reload, access, systemd and the log of `collector serve`";
+    "high-availability": "several replicas: what readers see, what it costs, updates";
     "page": "the live page of `collector serve`";
     "troubleshooting": "what each error means, and what to do";
     "faq": "why 503 and not 0, and other questions";

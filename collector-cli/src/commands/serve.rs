@@ -18,7 +18,7 @@ use collector_config::{Loaded, Loader};
 use collector_transport::server::Listener;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::config_file::ConfigFile;
 use self::reload::{Cause, Daemon};
@@ -31,7 +31,7 @@ use super::settings::{url_of, value_of};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
 use crate::server::{Events, Lifecycle, Recorder, Reloads, api_tls, load_tls, serve_until};
-use crate::signals::{StopSignals, hangups};
+use crate::signals::{SIGTERM, StopSignals, hangups};
 
 /// How long requests under way may take once a signal came.
 const GRACE: Duration = Duration::from_secs(3);
@@ -84,8 +84,8 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
     let (address, is_tls) = (address_of(&listener)?, listener.tls.is_some());
     let (door, current_door) = watch::channel(running.door());
     let mut daemon = Daemon::new(layers, fixed, running, door);
-    // KEDA is answered from the start: a restart must not look like a scaler that is gone.
-    daemon.open_scaler().await?;
+    // KEDA and HPAs are answered from the start: a restart must not look like a scaler that is gone.
+    daemon.open_scalers().await?;
     daemon.running.start().await?;
     announce(address, is_tls, &daemon.running.settings.loaded);
     announce_start(&daemon, path, address, is_tls);
@@ -131,12 +131,26 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
     };
     systemd.stopping();
     tracing::info!(signal, "Stopping");
+    let drain = daemon.running.settings.loaded.config.server.drain;
+    if signal == SIGTERM && !drain.is_zero() {
+        lifecycle.send_replace(Lifecycle::Draining);
+        let mut drained = pin!(sleep(drain));
+        loop {
+            tokio::select! {
+                biased;
+                // Whoever asks again does not want to wait.
+                _ = signals.received() => break,
+                () = &mut drained => break,
+                _ = watchdog.tick() => systemd.alive(),
+            }
+        }
+    }
     lifecycle.send_replace(Lifecycle::Stopping);
     let collector = Arc::clone(&daemon.running.collector);
     let mut servers = tokio::spawn(async move {
         // A panic in one was logged, and ends it alone.
         let _ = (&mut api).await;
-        daemon.scaler_ended().await;
+        daemon.scalers_ended().await;
     });
     if timeout(GRACE, &mut servers).await.is_err() {
         // Whoever still waits for a backend gets an error instead of a broken connection.
@@ -224,7 +238,7 @@ fn announce_start(daemon: &Daemon, path: Option<&Path>, address: SocketAddr, is_
     if config.promql.enabled {
         doors.push("promql".to_owned());
     }
-    doors.extend(daemon.scaler_address().map(|address| format!("keda {address}")));
+    doors.extend(daemon.scaler_addresses().map(|(name, address)| format!("{name} {address}")));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         configuration = path.map(|path| path.display().to_string()),

@@ -16,7 +16,7 @@ use crate::output::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument, print, printable,
     printed_json,
 };
-use crate::server::{Access, api_tls, keda_tls, load_tls};
+use crate::server::{Access, api_tls, external_metrics_tls, keda_tls, load_tls};
 
 /// What a configuration may want that is not on this machine.
 const WITHOUT_FILES: &str = "if files that it names exist only where the collector is to run, \
@@ -88,7 +88,8 @@ fn check_files(loaded: &Loaded, builds: bool) -> Result<FileFindings, Failure> {
     };
     problems.extend(files::snapshot_problem(config));
     let server = &config.server;
-    for files in [api_tls(server), keda_tls(&config.keda)] {
+    let external_metrics = external_metrics_tls(&config.external_metrics);
+    for files in [api_tls(server), keda_tls(&config.keda), external_metrics] {
         if let Err(failure) = load_tls(&files) {
             problems.extend(failure.problems());
         }
@@ -131,7 +132,7 @@ fn files_checked(loaded: &Loaded) -> Vec<CheckedFile> {
     let is_set = |key: &str| loaded.origins.of(key) != Origin::Default;
     let is_read = |key: &str| {
         let (section, rest) = key.split_once('.').unwrap_or((key, ""));
-        let chosen = ["cache", "keda", "server"].contains(&section)
+        let chosen = ["cache", "external_metrics", "keda", "server"].contains(&section)
             || loaded.config.backend.iter().any(|name| name == section);
         // The token itself takes precedence over its file.
         let beaten = rest == "token_path" && is_set(&format!("{section}.bearer_token"));

@@ -15,7 +15,17 @@ macro_rules! enabled {
 
 pub(super) fn run(global: &GlobalArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json, Format::Yaml])?;
-    let all = enabled!["epp", "keda", "prometheus", "promql", "record", "sigv4", "sim", "tui"];
+    let all = enabled![
+        "epp",
+        "keda",
+        "kubernetes",
+        "prometheus",
+        "promql",
+        "record",
+        "sigv4",
+        "sim",
+        "tui"
+    ];
     let features = all.into_iter().filter(|(_, enabled)| *enabled).map(|(name, _)| name).collect();
     let commit = Some(env!("COLLECTOR_COMMIT")).filter(|commit| !commit.is_empty());
     let document = VersionDocument::of(commit, features);

@@ -6,21 +6,27 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
-use collector_core::{CollectError, MetricsCollector as _, TrackedModel};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use collector_core::{CollectError, MetricsCollector as _, TrackedModel, VariantName};
 use futures_util::future::join_all;
 
 use super::app::{App, Peer};
 use super::etag::{self, Tag};
 use super::fields::Fields;
 use super::lists;
+use super::metrics::http::Route;
 use super::query::Query;
-use super::respond::{Answered, Refusal, found, part};
+use super::respond::{Answered, Refusal, found, found_json, has_body};
 use crate::output::{
     AllocationDocument, ErrorDocument, ListDocument, ModelItem, PaceDocument, RemovedDocument,
     ReplicasDocument, model_items,
 };
+
+/// The path of replicas.
+pub(super) const REPLICAS: &str = "/api/v1/replicas";
 
 /// One model's replicas, or those of what is tracked.
 pub(super) async fn replicas(
@@ -28,16 +34,36 @@ pub(super) async fn replicas(
     headers: HeaderMap,
     uri: Uri,
 ) -> Answered {
-    let known = ["model", "namespace", "accelerator", "fields", "limit", "after"];
-    let mut query = Query::parse(&uri, &known)?;
+    answer_replicas(&app, &headers, &uri).await
+}
+
+/// Whether a request is for replicas.
+pub(super) fn is_for_replicas(request: &Request) -> bool {
+    let is_get = request.method() == Method::GET && !has_body(request.headers());
+    is_get && request.uri().path() == REPLICAS
+}
+
+/// Answers a request for replicas as the router does, which would be a part of what a reading costs.
+pub(super) async fn replicas_directly(app: &App, request: &Parts) -> Response {
+    let answer = answer_replicas(app, &request.headers, &request.uri).await;
+    let mut response = answer.into_response();
+    response.extensions_mut().insert(Route(REPLICAS));
+    response
+}
+
+async fn answer_replicas(app: &App, headers: &HeaderMap, uri: &Uri) -> Answered {
+    let known = ["model", "namespace", "accelerator", "variant", "fields", "limit", "after"];
+    let mut query = Query::parse(uri, &known)?;
     let fields = Fields::take(&mut query, "Replicas")?;
-    let Some((model, _)) = query.one()? else {
-        return lists::replicas(&app, query, fields, &headers);
+    let Some(model) = query.one(&[])? else {
+        return lists::replicas(app, query, fields, headers);
     };
     app.reads_namespace_of(&model)?;
-    let reading = read(&app, app.collector.collect_replica_metrics(&model)).await?;
-    Ok(etag::unless_known(Tag::of(&reading), &headers, || {
-        part(&ReplicasDocument::new(&reading, app.clock.wall()), fields.as_ref())
+    let reading = read(app, app.collector.collect_replica_metrics(&model)).await?;
+    Ok(etag::unless_known(Tag::of(&reading), headers, || {
+        let document = ReplicasDocument::new(&reading, app.clock.wall());
+        let json = fields.map_or_else(|| document.to_json(), |fields| fields.json(&document));
+        found_json(json)
     }))
 }
 
@@ -50,9 +76,10 @@ pub(super) async fn allocation(
     let known = ["model", "namespace", "variant", "accelerator", "fields", "limit", "after"];
     let mut query = Query::parse(&uri, &known)?;
     let fields = Fields::take(&mut query, "Allocation")?;
-    let Some((model, variant)) = query.one()? else {
+    let Some(model) = query.one(&["variant"])? else {
         return lists::allocations(&app, query, fields, &headers);
     };
+    let variant = query.text("variant").map(VariantName::from);
     app.reads_namespace_of(&model)?;
     let Some(variant) = variant else {
         // A model that there is not has no list of variants, which is not an empty one.
@@ -70,7 +97,9 @@ pub(super) async fn allocation(
     };
     let reading = read(&app, app.collector.collect_allocation(&model, &variant)).await?;
     Ok(etag::unless_known(Tag::of(&reading), &headers, || {
-        part(&AllocationDocument::new(&reading, app.clock.wall()), fields.as_ref())
+        let document = AllocationDocument::new(&reading, app.clock.wall());
+        let json = fields.map_or_else(|| document.to_json(), |fields| fields.json(&document));
+        found_json(json)
     }))
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct App {
 pub(crate) enum Lifecycle {
     /// Requests are taken.
     Serving,
+    /// Requests are taken, and clients are asked to go elsewhere: not ready, and no connection is kept.
+    Draining,
     /// No connection is taken any more; requests under way go on.
     Stopping,
     /// Requests under way end with an error now, because the process is about to exit.
@@ -78,6 +80,11 @@ impl App {
                 ErrorDocument::new("MetricsMissing", message).with_hint(remedy),
             )),
         }
+    }
+
+    /// Whether the server was told to stop, though it may still answer.
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.lifecycle.borrow() > Lifecycle::Serving
     }
 
     /// Resolves when requests under way have to end.

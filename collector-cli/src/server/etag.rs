@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Entity tags: by them a client that has a reading learns that there is no other one.
 //!
-//! They are made of generation and status. What changes with each answer, as ages do, is not in them, so they are weak.
+//! They are made of process, generation and status: what one replica has said proves nothing about another. What changes
+//! with each answer, as ages do, is not in them, so they are weak.
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use collector_core::{CollectError, Part, Reading};
+
+use super::process;
 
 /// An entity tag, without its mark as a weak one.
 #[derive(PartialEq, Debug)]
@@ -17,7 +20,8 @@ impl Tag {
     /// The tag of a reading; `None` if no collector has published it.
     pub(super) fn of<T: Part>(reading: &Reading<T>) -> Option<Self> {
         let generation = reading.generation()?;
-        Some(Self(format!("\"{generation}-{}\"", reading.freshness().as_str())))
+        let (process, status) = (process::name(), reading.freshness().as_str());
+        Some(Self(format!("\"{process}-{generation}-{status}\"")))
     }
 
     /// The tag of all these together; `has_more`: others follow on the next page.
@@ -28,7 +32,7 @@ impl Tag {
         let mut hasher = DefaultHasher::new();
         has_more.hash(&mut hasher);
         parts.for_each(|part| part.hash(&mut hasher));
-        Self(format!("\"{:016x}\"", hasher.finish()))
+        Self(format!("\"{}-{:016x}\"", process::name(), hasher.finish()))
     }
 
     /// Whether the client has what this tag is of.

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::feed::Events;
 use super::app::{App, Lifecycle};
+use super::process;
 use super::query::Query;
 use super::respond::{Answered, Refusal};
 use crate::output::{
@@ -84,13 +85,11 @@ pub(super) enum ResetReason {
 
 /// Streams readings and their changes.
 pub(super) async fn listen(State(app): State<Arc<App>>, headers: HeaderMap, uri: Uri) -> Answered {
-    let from = Query::parse(&uri, &["from"])?.number("from")?;
+    let from = Query::parse(&uri, &["from"])?.text("from");
     // A client that reconnects sends the first address again, with the id of the event that it has got since.
-    let last_id = headers.get("last-event-id");
-    let from = match last_id {
-        // An id that is no number is none of ours: 0 is none either.
-        Some(id) => id.to_str().ok().map(|id| id.parse().unwrap_or(0)),
-        None => from,
+    let from = match headers.get("last-event-id") {
+        Some(id) => Some(number_of(id.to_str().unwrap_or_default())),
+        None => from.as_deref().map(number_of),
     };
     let Some(listener) = Listener::new(Arc::clone(&app.events), from) else {
         let message = format!("{MAX_LISTENERS} clients listen to events already");
@@ -124,7 +123,7 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    /// Listens to what comes after the event `from`; `None` if there are too many listeners.
+    /// Listens to what comes after the event of this number; `None` if there are too many listeners.
     fn new(events: Arc<Events>, from: Option<u64>) -> Option<Self> {
         let one_more = |count: usize| (count < MAX_LISTENERS).then_some(count + 1);
         events.listeners.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
@@ -178,8 +177,14 @@ impl Listener {
     }
 }
 
+/// The number of the event with this id; 0, which no event has, if it is none of this process.
+fn number_of(id: &str) -> u64 {
+    let number = id.strip_prefix(process::name()).and_then(|rest| rest.strip_prefix('-'));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 /// An event as it is sent. JSON has no line breaks, so the data are one line.
 fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> String {
-    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    let id = id.map_or_else(String::new, |id| format!("id: {}-{id}\n", process::name()));
     format!("event: {name}\n{id}data: {}\n\n", to_json(data).trim_end())
 }

@@ -53,10 +53,9 @@ impl Fields {
     }
 
     /// A document as JSON, with the fields that are wanted.
-    pub(super) fn json(fields: Option<&Self>, document: &impl Serialize) -> String {
-        let Some(fields) = fields else { return to_json(document) };
+    pub(super) fn json(&self, document: &impl Serialize) -> String {
         match serde_json::to_value(document) {
-            Ok(Value::Object(document)) => to_json(&fields.of(document)),
+            Ok(Value::Object(document)) => to_json(&self.of(document)),
             _ => to_json(document),
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every request passes before its route is looked for. These are plain calls, not layers of the router, which would
-//! allocate for each request; queries of autoscalers are answered here, without the router.
+//! allocate for each request; queries of autoscalers and readings are answered here, without the router.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use tower::{Service, ServiceExt as _};
 
+use super::api;
 use super::app::App;
 use super::metrics::http::Counted;
 
@@ -30,11 +31,16 @@ impl Front {
 
     async fn answer(self, request: Request) -> Response {
         let counted = Counted::new(&request);
+        let app = Arc::clone(&self.app);
         let mut response = match self.app.access.refusal(&request) {
             Some(refusal) => refusal,
             None => self.permitted(request).await,
         };
         harden(&mut response);
+        if app.is_stopping() {
+            // The next request must not arrive on a connection that is about to end.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         counted.answered(&response);
         response
     }
@@ -48,6 +54,9 @@ impl Front {
             },
             None => request,
         };
+        if api::is_for_replicas(&request) {
+            return api::replicas_directly(&self.app, &request.into_parts().0).await;
+        }
         let Ok(response) = self.routes.oneshot(request).await;
         response
     }

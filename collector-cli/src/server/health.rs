@@ -34,7 +34,7 @@ pub(crate) struct HealthDocument {
 pub(crate) struct ReadinessDocument {
     schema_version: u32,
     /// The configuration is loaded, every backend was asked for its models, and the first cycle has ended, well or
-    /// badly.
+    /// badly; and the server was not told to stop.
     ready: bool,
     /// The configuration in use, and whether a newer one could not be.
     configuration: ConfigurationDocument,
@@ -80,7 +80,7 @@ pub(super) async fn alive() -> Response {
 /// Returns whether readings can be read, and the state of the backends.
 pub(super) async fn ready(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let state = app.collector.state();
-    let ready = app.is_ready(&state);
+    let ready = app.is_ready(&state) && !app.is_stopping();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if !app.access.may_read(&headers) {
         // What a probe needs. The rest names models and addresses.

@@ -3,16 +3,16 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use collector_config::Loaded;
+use collector_config::{CollectorConfig, Loaded};
 use collector_core::Clock;
 use collector_engine::CachingCollector;
-use collector_engines::Engines;
-use collector_keda::{Scaler, Settings};
+use collector_keda::Scaler;
 use collector_transport::server::Listener;
-use tokio::net::TcpListener;
 
+use super::scaler_door::{ScalerDoor, address_of, bind, settings};
 use super::tls::{keda_tls, load_tls};
 use crate::exit::Failure;
 
@@ -22,36 +22,37 @@ pub(crate) struct Keda {
     scaler: Arc<Scaler>,
 }
 
-impl Keda {
-    /// Listens if the configuration says so.
-    pub(crate) async fn listen(
+impl ScalerDoor for Keda {
+    fn address(config: &CollectorConfig) -> Option<SocketAddr> {
+        config.keda.listen
+    }
+
+    fn files(config: &CollectorConfig) -> Vec<(&'static str, Option<&PathBuf>)> {
+        vec![
+            ("keda.tls_cert_path", config.keda.tls_cert_path.as_ref()),
+            ("keda.tls_client_ca_path", config.keda.tls_client_ca_path.as_ref()),
+            ("keda.tls_key_path", config.keda.tls_key_path.as_ref()),
+        ]
+    }
+
+    async fn listen(
         loaded: &Loaded,
         collector: Arc<CachingCollector>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Option<Self>, Failure> {
-        let config = &loaded.config.keda;
-        let Some(address) = config.listen else { return Ok(None) };
-        let tls = load_tls(&keda_tls(config))?;
-        let socket = TcpListener::bind(address).await.map_err(|error| {
-            Failure::other(format!(
-                "cannot listen on {address}: {error}; choose another address with keda.listen"
-            ))
-        })?;
-        let settings = settings(loaded)?;
-        let scaler = Arc::new(Scaler::new(collector, clock, settings));
-        Ok(Some(Self { listener: Listener { socket, tls, read_timeout: None }, scaler }))
+        address: SocketAddr,
+    ) -> Result<Self, Failure> {
+        let tls = load_tls(&keda_tls(&loaded.config.keda))?;
+        let socket = bind(address, "keda.listen").await?;
+        let scaler = Arc::new(Scaler::new(collector, clock, settings(loaded)?));
+        Ok(Self { listener: Listener { socket, tls, read_timeout: None }, scaler })
     }
 
-    /// The scaler, to give it another collector later.
-    pub(crate) fn scaler(&self) -> Arc<Scaler> {
+    fn scaler(&self) -> Arc<Scaler> {
         Arc::clone(&self.scaler)
     }
 
-    /// Says where it listens, and who can read there; returns the address.
-    pub(crate) fn announce(&self, loaded: &Loaded) -> Result<SocketAddr, Failure> {
-        let address: SocketAddr = self.listener.socket.local_addr().map_err(|error| {
-            Failure::other(format!("the listening socket of the scaler is gone: {error}"))
-        })?;
+    fn announce(&self, loaded: &Loaded) -> Result<SocketAddr, Failure> {
+        let address = address_of(&self.listener.socket)?;
         let scheme = if self.listener.tls.is_some() { "https" } else { "http" };
         tracing::info!("The external scaler listens on {scheme}://{address}");
         if !address.ip().is_loopback() && loaded.config.keda.tls_client_ca_path.is_none() {
@@ -63,23 +64,7 @@ impl Keda {
         Ok(address)
     }
 
-    /// Serves until `stop` resolves; then ends streams, and resolves once the calls in flight are answered.
-    pub(crate) async fn serve(self, stop: impl Future<Output = ()>) {
+    async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) {
         collector_keda::serve(self.listener, self.scaler, stop).await;
     }
-}
-
-/// The settings of the scaler.
-pub(crate) fn settings(loaded: &Loaded) -> Result<Settings, Failure> {
-    let mut settings = Settings::default();
-    settings.wait = loaded.config.keda.wait;
-    settings.unavailable_threshold = loaded.config.cache.freshness.unavailable_threshold;
-    settings.engines = Engines::new(&loaded.config.engines)
-        .map_err(|error| Failure::usage(format!("engines: {error}")))?;
-    let loaded = loaded.clone();
-    settings.left_out = Box::new(move |namespace| {
-        let left_out = loaded.left_out(namespace)?;
-        Some(format!("{}; {}", left_out.message, left_out.remedy))
-    });
-    Ok(settings)
 }

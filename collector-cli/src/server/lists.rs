@@ -18,7 +18,7 @@ use super::respond::{Answered, Refusal, list};
 use crate::output::{allocation_item, replicas_item, to_json};
 
 /// The parameters of lists.
-pub(super) const PARAMETERS: [&str; 4] = ["accelerator", "after", "limit", "namespace"];
+pub(super) const PARAMETERS: [&str; 5] = ["accelerator", "after", "limit", "namespace", "variant"];
 
 /// Items of one page at most.
 const MAX_LIMIT: u64 = 10_000;
@@ -27,6 +27,7 @@ const MAX_LIMIT: u64 = 10_000;
 pub(super) struct Selection {
     namespace: Option<String>,
     accelerator: Option<String>,
+    variant: Option<String>,
     limit: usize,
     /// The last item of the page before.
     after: Option<[String; 3]>,
@@ -52,7 +53,8 @@ impl Selection {
         };
         let after = query.text("after").map(|token| place_of(&token)).transpose()?;
         let (namespace, accelerator) = (query.text("namespace"), query.text("accelerator"));
-        Ok(Self { namespace, accelerator, limit, after })
+        let variant = query.text("variant");
+        Ok(Self { namespace, accelerator, variant, limit, after })
     }
 
     /// The tracked models that may have items. Each is read when it is reached: a page needs few of them.
@@ -76,10 +78,11 @@ impl Selection {
         wall: SystemTime,
     ) -> Response {
         let after = self.after.as_ref().map(|after| after.each_ref().map(|part| &**part));
-        let accelerator = self.accelerator.as_deref();
+        let (accelerator, variant) = (self.accelerator.as_deref(), self.variant.as_deref());
         let mut items: Vec<Item> = items
             .filter(|item| after.is_none_or(|after| item.place() > after))
             .filter(|item| accelerator.is_none_or(|wanted| item.may_be_on(wanted)))
+            .filter(|item| variant.is_none_or(|wanted| item.may_be_of(wanted)))
             .take(self.limit.saturating_add(1))
             .collect();
         let has_more = items.len() > self.limit;
@@ -124,7 +127,13 @@ pub(super) fn variants(
     fields: Option<Fields>,
     headers: &HeaderMap,
 ) -> Response {
-    let all = Selection { namespace: None, accelerator: None, limit: usize::MAX, after: None };
+    let all = Selection {
+        namespace: None,
+        accelerator: None,
+        variant: None,
+        limit: usize::MAX,
+        after: None,
+    };
     all.page(variants_of(Arc::new(model)), fields, headers, app.clock.wall())
 }
 
@@ -172,13 +181,24 @@ impl Item {
         }
     }
 
+    /// Whether it is of a variant, or a model that has it, with replicas or without. What has no reading is not left out.
+    fn may_be_of(&self, variant: &str) -> bool {
+        if let Some((name, _)) = self.allocation() {
+            return name.as_str() == variant;
+        }
+        let Ok(reading) = self.replicas() else { return true };
+        let mut of = reading.value().replicas.iter().filter_map(|row| row.variant_name.as_ref());
+        let mut tracked = self.tracked.allocations.iter();
+        of.any(|name| name.as_str() == variant) || tracked.any(|(name, _)| name.as_str() == variant)
+    }
+
     fn json(&self, fields: Option<&Fields>, wall: SystemTime) -> String {
-        match self.allocation() {
-            Some((variant, allocation)) => Fields::json(
-                fields,
-                &allocation_item(&self.tracked.model, variant, allocation, wall),
-            ),
-            None => Fields::json(fields, &replicas_item(&self.tracked, wall)),
+        if let Some((variant, allocation)) = self.allocation() {
+            let item = allocation_item(&self.tracked.model, variant, allocation, wall);
+            fields.map_or_else(|| to_json(&item), |fields| fields.json(&item))
+        } else {
+            let item = replicas_item(&self.tracked, wall);
+            fields.map_or_else(|| to_json(&item), |fields| fields.json(&item))
         }
     }
 }

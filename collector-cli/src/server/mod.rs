@@ -8,6 +8,8 @@ mod connections;
 mod discovery;
 mod etag;
 mod events;
+#[cfg(feature = "kubernetes")]
+mod external_metrics;
 mod fields;
 mod front;
 mod gzip;
@@ -18,6 +20,7 @@ mod lists;
 mod metrics;
 mod openapi;
 mod page;
+mod process;
 #[cfg(feature = "promql")]
 mod promql;
 mod query;
@@ -26,6 +29,8 @@ mod recorder;
 mod reloads;
 mod respond;
 mod routes;
+#[cfg(feature = "keda")]
+mod scaler_door;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -36,13 +41,13 @@ pub(crate) use connections::{Door, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, se
 pub(crate) use events::Events;
 #[cfg(test)]
 pub(crate) use events::{ModelEvent, RemovedEvent, ResetEvent};
+#[cfg(feature = "kubernetes")]
+pub(crate) use external_metrics::ExternalMetricsDoor;
 pub(crate) use front::Front;
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
 #[cfg(feature = "keda")]
 pub(crate) use keda::Keda;
-#[cfg(feature = "keda")]
-pub(crate) use keda::settings as keda_settings;
 pub(crate) use page::Changes;
 #[cfg(feature = "promql")]
 pub(crate) use promql::Promql;
@@ -50,4 +55,6 @@ pub(crate) use promql::Promql;
 pub(crate) use promql::guard::{guard, limits, server};
 pub(crate) use recorder::Recorder;
 pub(crate) use reloads::Reloads;
-pub(crate) use tls::{api_tls, keda_tls, load_tls};
+#[cfg(feature = "keda")]
+pub(crate) use scaler_door::{ScalerDoor, settings as scaler_settings};
+pub(crate) use tls::{api_tls, external_metrics_tls, keda_tls, load_tls};

@@ -2,7 +2,7 @@
 //! Query parameters, read strictly: a misspelt or doubled one must not turn into another question.
 
 use axum::http::Uri;
-use collector_core::{ModelRef, VariantName};
+use collector_core::ModelRef;
 use percent_encoding::percent_decode_str;
 
 use super::lists;
@@ -32,19 +32,19 @@ impl Query {
         }
     }
 
-    /// The one model that is asked for, and if so the variant of it; `None` for a list, which may be of one namespace.
-    pub(super) fn one(&mut self) -> Result<Option<(ModelRef, Option<VariantName>)>, Refusal> {
-        let variant = self.text("variant").map(VariantName::from);
+    /// The one model that is asked for; `None` for a list, which may be of one namespace. Parameters of lists do not go with
+    /// a model, except those in `of_one`.
+    pub(super) fn one(&mut self, of_one: &[&str]) -> Result<Option<ModelRef>, Refusal> {
         if !self.has("model") {
-            return if variant.is_some() { Err(missing("model", "variant")) } else { Ok(None) };
+            return Ok(None);
         }
         let model = self.model()?;
-        let of_lists = lists::PARAMETERS.into_iter().find(|name| self.has(name));
-        if let Some(name) = of_lists {
+        let mut of_lists = lists::PARAMETERS.into_iter().filter(|name| !of_one.contains(name));
+        if let Some(name) = of_lists.find(|name| self.has(name)) {
             let message = format!("parameter {name:?} is for lists: it does not go with \"model\"");
             return Err(Refusal::bad_request(message));
         }
-        Ok(model.map(|model| (model, variant)))
+        Ok(model)
     }
 
     fn has(&self, name: &str) -> bool {

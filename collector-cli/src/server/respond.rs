@@ -14,7 +14,6 @@ use collector_core::CollectError;
 use futures_util::stream;
 use serde::Serialize;
 
-use super::fields::Fields;
 use super::gzip::{self, Gzip};
 use super::read;
 use crate::output::{ErrorBody, ErrorDocument, SCHEMA_VERSION, to_json};
@@ -33,10 +32,10 @@ pub(super) fn found(document: &impl Serialize) -> Response {
     json(StatusCode::OK, document)
 }
 
-/// The part of it that is wanted.
-pub(super) fn part(document: &impl Serialize, fields: Option<&Fields>) -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/json")];
-    (headers, Fields::json(fields, document)).into_response()
+/// A document that is JSON already.
+pub(super) fn found_json(document: String) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], document).into_response()
 }
 
 /// A list document of items that are JSON already. They are written one by one as the client takes
@@ -161,15 +160,18 @@ impl IntoResponse for Refusal {
 /// Refuses a request with a body before reading any of it, and the connection with it: what follows
 /// on it is that body.
 pub(super) async fn limit_body(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
-        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     let may_have_one = request.method() == Method::POST && request.uri().path() == read::PATH;
-    if !has_body || may_have_one {
+    if !has_body(request.headers()) || may_have_one {
         return next.run(request).await;
     }
     let mut response =
         Refusal::bad_request("only requests of /api/v1/read have a body").into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// Whether a request with these headers has a body.
+pub(super) fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
 }

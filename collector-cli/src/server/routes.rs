@@ -29,7 +29,7 @@ pub(super) fn routes() -> [(&'static str, MethodRouter<Arc<App>>); 12] {
         ("/api/v1/models", get(api::models)),
         ("/api/v1/pace", get(api::pace)),
         (read::PATH, post(read::read)),
-        ("/api/v1/replicas", get(api::replicas)),
+        (api::REPLICAS, get(api::replicas)),
     ]
 }
 

@@ -2,6 +2,7 @@
 //! The API over a scripted backend, without sockets; `tests/it` has the sockets.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -164,8 +165,8 @@ async fn wrong_parameters_are_400_and_never_another_question() {
         "/api/v1/replicas?after=x",
         "/api/v1/replicas?fields=modell",
         "/api/v1/replicas?fields=replicas.podname",
-        "/api/v1/allocation?variant=m-h100&namespace=prod",
-        "/api/v1/allocation?variant=m-h100",
+        "/api/v1/replicas?model=org/m&namespace=prod&variant=m-h100",
+        "/api/v1/allocation?model=org/m&namespace=prod&variant=m-h100&accelerator=H100",
         "/api/v1/models?namespace=prod",
     ] {
         let answer = fixture.get(uri).await;
@@ -173,6 +174,42 @@ async fn wrong_parameters_are_400_and_never_another_question() {
         assert_eq!(answer.reason(), "BadRequest", "{uri}");
     }
     assert_eq!(fixture.backend.fetches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_are_the_same_with_and_without_the_router() {
+    let fixture = Fixture::new();
+    let one = "/api/v1/replicas?model=org/m&namespace=prod";
+    let tag = fixture.get(one).await.headers["etag"].to_str().unwrap().to_owned();
+    for (uri, header, status) in [
+        (one, ("accept", "*/*"), 200),
+        (one, ("if-none-match", &*tag), 304),
+        (one, ("content-length", "7"), 400),
+        ("/api/v1/replicas", ("accept", "*/*"), 200),
+        ("/api/v1/replicas?model=org/m&namespace=prod&fields=generation", ("accept", "*/*"), 200),
+        ("/api/v1/replicas?model=org/x&namespace=prod", ("accept", "*/*"), 404),
+        ("/api/v1/replicas?model=org/m", ("accept", "*/*"), 400),
+        ("/api/v1/replicas/", ("accept", "*/*"), 404),
+    ] {
+        let request = || {
+            let mut request = Request::get(uri).header(header.0, header.1);
+            request.extensions_mut().unwrap().insert(Peer("127.0.0.1".parse().unwrap()));
+            request.body(Body::empty()).unwrap()
+        };
+        let mut own = fixture.ask(request(), "127.0.0.1").await;
+        let router = Arc::clone(&fixture.app).router();
+        let of_router = Answer::of(router.oneshot(request()).await.unwrap()).await;
+        // These are added to all answers.
+        own.headers.remove("cache-control");
+        own.headers.remove("x-content-type-options");
+        // The router counts the bytes of a body, and so does the connection.
+        own.headers.remove("content-length");
+        let mut expected = of_router.headers;
+        expected.remove("content-length");
+        assert_eq!(own.status, status, "{uri}");
+        assert_eq!((own.status, own.text), (of_router.status, of_router.text), "{uri}");
+        assert_eq!(own.headers, expected, "{uri}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -436,6 +473,25 @@ async fn a_waiting_read_is_answered_when_the_process_exits() {
     });
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.reason(), "Stopping");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_drains_answers_and_sends_its_clients_elsewhere() {
+    let fixture = Fixture::new();
+    fixture.app.ready.store(true, Ordering::Relaxed);
+    let uri = "/api/v1/replicas?model=org/m&namespace=prod";
+    let answer = fixture.get(uri).await;
+    assert!(!answer.headers.contains_key("connection"));
+    assert_eq!(fixture.get("/readyz").await.status, StatusCode::OK);
+
+    fixture.lifecycle.send_replace(Lifecycle::Draining);
+    let answer = fixture.get(uri).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["connection"], "close");
+    let ready = fixture.get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ready.json()["ready"], false);
+    assert_eq!(fixture.get("/healthz").await.status, StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use collector_config::{KedaConfig, ServerConfig};
+use collector_config::{ExternalMetricsConfig, KedaConfig, ServerConfig};
 use collector_transport::Section;
 use collector_transport::server::{ServerTls, ServerTlsSettings};
 
@@ -16,6 +16,8 @@ pub(crate) struct TlsFiles<'a> {
     pub(crate) cert_path: Option<&'a PathBuf>,
     pub(crate) key_path: Option<&'a PathBuf>,
     pub(crate) client_ca_path: Option<&'a PathBuf>,
+    /// Whether clients are asked for a certificate that is verified with each request.
+    pub(crate) asks_clients: bool,
     /// What clients may speak (ALPN); empty: they are not asked.
     pub(crate) protocols: &'static [&'static [u8]],
 }
@@ -31,6 +33,7 @@ pub(crate) fn load_tls(files: &TlsFiles<'_>) -> Result<Option<Arc<ServerTls>>, F
         cert_path: cert_path.clone(),
         key_path: key_path.clone(),
         client_ca_path: files.client_ca_path.cloned(),
+        asks_clients: files.asks_clients,
         protocols: files.protocols,
     };
     match ServerTls::new(&settings) {
@@ -46,6 +49,7 @@ pub(crate) fn api_tls(server: &ServerConfig) -> TlsFiles<'_> {
         cert_path: server.tls_cert_path.as_ref(),
         key_path: server.tls_key_path.as_ref(),
         client_ca_path: server.tls_client_ca_path.as_ref(),
+        asks_clients: false,
         protocols: &[],
     }
 }
@@ -57,6 +61,19 @@ pub(crate) fn keda_tls(keda: &KedaConfig) -> TlsFiles<'_> {
         cert_path: keda.tls_cert_path.as_ref(),
         key_path: keda.tls_key_path.as_ref(),
         client_ca_path: keda.tls_client_ca_path.as_ref(),
+        asks_clients: false,
         protocols: &[b"h2"],
+    }
+}
+
+/// The files of the External Metrics API, whose clients are verified by what the cluster says at the time.
+pub(crate) fn external_metrics_tls(config: &ExternalMetricsConfig) -> TlsFiles<'_> {
+    TlsFiles {
+        section: "external_metrics",
+        cert_path: config.tls_cert_path.as_ref(),
+        key_path: config.tls_key_path.as_ref(),
+        client_ca_path: None,
+        asks_clients: true,
+        protocols: &[b"http/1.1"],
     }
 }

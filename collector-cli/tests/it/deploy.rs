@@ -73,7 +73,7 @@ fn the_image_has_the_daemon_alone_and_an_unprivileged_user() {
 
     let (_, steps) = build.iter().find(|(name, _)| *name == "RUN").unwrap();
     let compile = steps.split("&&").next().unwrap();
-    let only_server = "--no-default-features --features server";
+    let only_server = "--no-default-features --features server,kubernetes";
     assert!(compile.trim_end().ends_with(only_server), "{compile}");
     let manifest = include_str!("../../Cargo.toml");
     let manifest: toml::Table = manifest.parse().unwrap();

@@ -28,7 +28,7 @@ fn object(metadata: &[(&str, &str)]) -> ScaledObjectRef {
     }
 }
 
-async fn connect(served: &Served) -> Channel {
+pub(crate) async fn connect(served: &Served) -> Channel {
     let line = served.log_so_far().lines().find_map(|line| line.split_once("scaler listens on "));
     let address = line.expect("it says where").1.trim().to_owned();
     Endpoint::from_shared(address).unwrap().connect().await.unwrap()
@@ -45,7 +45,7 @@ where
     Ok(grpc.unary(Request::new(message), path, codec).await?.into_inner())
 }
 
-async fn metric(channel: &Channel, metadata: &[(&str, &str)]) -> Result<f64, Status> {
+pub(crate) async fn metric(channel: &Channel, metadata: &[(&str, &str)]) -> Result<f64, Status> {
     let scaled_object_ref = Some(object(metadata));
     let request = GetMetricsRequest { scaled_object_ref, metric_name: String::new() };
     let response: GetMetricsResponse = call(channel, path::GET_METRICS, request).await?;

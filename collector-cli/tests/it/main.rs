@@ -2,6 +2,7 @@
 //! The real binary, against a server that answers as Prometheus does.
 
 mod access;
+mod cluster;
 mod command_line;
 mod configuration;
 mod demo;
@@ -10,6 +11,8 @@ mod described;
 mod discovery;
 mod docs;
 mod explain;
+#[cfg(all(feature = "epp", feature = "kubernetes"))]
+mod external_metrics;
 mod fake_prometheus;
 mod faults;
 mod generated;
@@ -47,6 +50,8 @@ mod sim;
 mod terminal;
 #[cfg(feature = "tui")]
 mod top;
+#[cfg(all(feature = "epp", feature = "keda"))]
+mod two_replicas;
 #[cfg(feature = "epp")]
 mod watch;
 mod ways_in;

@@ -29,6 +29,19 @@ const METRICS_PAGE: &str = include_str!("../../../docs/metrics.md");
 const CERTIFICATE_ENDS: u64 = 4_102_358_400;
 const TOKEN_ENDS: u64 = 2_000_000_000;
 
+/// The section of the External Metrics API, if this build has it.
+fn external_metrics(authority: &Authority) -> String {
+    if !cfg!(feature = "kubernetes") {
+        return String::new();
+    }
+    let folder = authority.folder.path().display();
+    format!(
+        "[external_metrics]\nenabled = true\nlisten = \"127.0.0.1:0\"\nfront_proxy_ca_path = \"{}\"\n\
+         tls_cert_path = \"{folder}/cert.pem\"\ntls_key_path = \"{folder}/key.pem\"\n",
+        authority.file()
+    )
+}
+
 /// A daemon whose metrics are all there: both backends, pods and a picker, both doors of autoscalers.
 struct Everything {
     daemon: Daemon,
@@ -71,11 +84,13 @@ impl Everything {
              [server]\nlisten = \"127.0.0.1:0\"\n\
              [promql]\nenabled = true\n\
              [keda]\nlisten = \"127.0.0.1:0\"\ntls_cert_path = \"{}\"\ntls_key_path = \"{}\"\n\
+             {}\
              [prometheus]\nurl = \"{}\"\nallow_http = true\ntimeout = \"500ms\"\ntoken_path = \"{}\"\n\
              [scrape]\nscrape_interval = \"300ms\"\ntargets = [\n",
             authority.folder.path().join("snapshot").display(),
             file("cert.pem", &pair.cert),
             file("key.pem", &pair.key),
+            external_metrics(&authority),
             prometheus.url(),
             file("token", &format!("e30.{claims}.c2ln")),
         );

@@ -308,6 +308,28 @@ fn settings_of_the_scaler_that_cannot_work_are_named() {
     }
 }
 
+#[test]
+fn external_metrics_need_tls() {
+    check(
+        "[external_metrics]\nenabled = true",
+        &["FILE:2: external_metrics.enabled: needs external_metrics.tls_cert_path and \
+           external_metrics.tls_key_path: the API server speaks TLS only"],
+    );
+    check(
+        "[external_metrics]\nenabled = true\ntls_key_path = \"k.pem\"",
+        &[
+            "FILE:3: external_metrics.tls_key_path: set without external_metrics.tls_cert_path: set both, or neither",
+        ],
+    );
+    check(
+        "[external_metrics]\nfront_proxy_names = [\"front-proxy-client\"]",
+        &[
+            "FILE:2: external_metrics.front_proxy_names: set without external_metrics.front_proxy_ca_path: otherwise the \
+           cluster says which names there are",
+        ],
+    );
+}
+
 #[cfg(not(feature = "epp"))]
 #[test]
 fn an_excluded_backend_is_one_error() {

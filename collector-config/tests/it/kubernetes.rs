@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::Loader;
+use collector_core::supply::PodState;
 use collector_core::{Clock, MetricsCollector as _, ModelRef};
 use collector_engine::Discovery;
 use collector_testkit::kubernetes::{self, fixtures};
@@ -57,6 +58,8 @@ async fn models_of_the_cluster_are_tracked_and_their_pods_have_variants() {
     assert_eq!(reading.value().num_replicas, 2);
     let reading = collector.collect_replica_metrics(&model).await.unwrap();
     assert!(reading.value().replicas.iter().all(|replica| replica.cost == Some(7.0)));
+    let supply = reading.value().supply.as_ref().unwrap();
+    assert_eq!((supply.count(PodState::Ready), supply.wanted()), (2, Some(2)));
 }
 
 #[test]

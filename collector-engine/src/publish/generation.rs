@@ -45,14 +45,35 @@ impl Engine {
     }
 }
 
-/// The sequence begins at the time of the first number, in microseconds: a process that follows on another, or works
-/// beside it, does not use the numbers of that one.
+/// A generation is the time at which it is given, in microseconds, or the next number if that one was given already. So a
+/// process that follows on another gives greater numbers, and one that works beside it gives others: the same number would
+/// have to be given to the same model within the same microsecond.
 fn next(wall: SystemTime) -> u64 {
-    if LAST.load(Relaxed) == 0 {
-        let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let start = u64::try_from(since.as_micros()).unwrap_or_default();
-        // If another thread was faster, the sequence has begun.
-        let _ = LAST.compare_exchange(0, start, Relaxed, Relaxed);
+    let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since.as_micros()).unwrap_or_default();
+    let mut given = 0;
+    // The closure always returns a number, so the update cannot fail.
+    let _ = LAST.fetch_update(Relaxed, Relaxed, |last| {
+        given = now.max(last + 1);
+        Some(given)
+    });
+    given
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_generation_is_the_time_and_grows_also_when_the_clock_does_not() {
+        let at = |micros| UNIX_EPOCH + Duration::from_micros(micros);
+        // Other tests of this process use the sequence at their own times.
+        let far = 4_000_000_000_000_000;
+        assert_eq!(next(at(far)), far);
+        assert_eq!(next(at(far)), far + 1);
+        assert_eq!(next(at(5)), far + 2, "the clock was set back");
+        assert_eq!(next(at(far + 100)), far + 100);
     }
-    LAST.fetch_add(1, Relaxed) + 1
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use collector_core::{ErrorKind, GaugePage, ModelId, PodName, Tick};
 use collector_engines::endpoint_picker::Routes;
-use collector_transport::Cause;
+use collector_transport::{Cause, shown};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::config::with_section;
 use crate::discover::Target;
 use crate::engines::{ENDPOINT_PICKER, Engines, Exposition, NoModel, ServerExposition};
 use crate::rates::{History, PodIdentity, PodModel, ScrapeTime};
@@ -271,7 +272,7 @@ impl Pod {
             }
             Err(cause) => selfmetrics::failed(took, cause.kind),
         }
-        self.keep(read.map(|(good, _, ahead)| (good, ahead)), settings.clock.now())
+        self.keep(read.map(|(good, _, ahead)| (good, ahead)), settings)
     }
 
     /// Makes the pod's state of a page.
@@ -328,14 +329,15 @@ impl Pod {
     }
 
     /// Records how a scrape ended, and returns the models whose answer changed.
-    fn keep(&self, read: Result<(Good, Option<f64>), Cause>, now: Tick) -> Vec<ModelId> {
+    fn keep(&self, read: Result<(Good, Option<f64>), Cause>, settings: &Settings) -> Vec<ModelId> {
+        let now = settings.clock.now();
         let mut seen = self.seen();
         seen.tried_at = Some(now);
         match read {
             Ok((good, clock_ahead)) => {
                 let failures = std::mem::take(&mut seen.failures);
                 if failures > 0 {
-                    tracing::info!(url = %self.target.url, failures, "Target answers again");
+                    tracing::info!(url = %shown(&self.target.url), failures, "Target answers again");
                 }
                 let was = match &good.page {
                     Exposition::EndpointPicker(page) => LastSeen::EndpointPicker(Routes::of(page)),
@@ -346,7 +348,7 @@ impl Pod {
                 let left: Vec<ModelId> = left.cloned().collect();
                 if !left.is_empty() {
                     let Target { url, .. } = &self.target;
-                    tracing::info!(%url, before = ?left, now = ?changed, "Target serves another model");
+                    tracing::info!(url = %shown(url), before = ?left, now = ?changed, "Target serves another model");
                 }
                 let last = seen.answered_at.unwrap_or(now);
                 seen.left.extend(left.iter().map(|model| (model.clone(), last)));
@@ -371,8 +373,10 @@ impl Pod {
                     );
                 } else if is_new {
                     tracing::warn!(
-                        url = %self.target.url, namespace = %self.target.namespace,
-                        pod = %self.target.pod, error = %cause, "Target cannot be scraped"
+                        url = %shown(&self.target.url), namespace = %self.target.namespace,
+                        pod = %self.target.pod,
+                        error = %with_section(settings.section, &cause.to_string()),
+                        "Target cannot be scraped"
                     );
                 }
                 seen.outcome = Outcome::Failed(Arc::new(cause));
@@ -393,7 +397,7 @@ impl Pod {
     fn log_malformed(&self, good: &Good, summary: &Summary) {
         if let (0, Some(first)) = (self.malformed(), summary.malformed.first()) {
             tracing::warn!(
-                url = %self.target.url, lines = good.malformed, line = first.line,
+                url = %shown(&self.target.url), lines = good.malformed, line = first.line,
                 reason = %first.reason, "Some lines of a page cannot be read and are left out"
             );
         }

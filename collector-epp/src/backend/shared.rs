@@ -53,7 +53,7 @@ impl Shared {
         let now = clock.now();
         Ok(Self {
             settings: Settings::new(&config, clock)?,
-            sources: Sources::new(sources, config.max_targets),
+            sources: Sources::new(sources, config.max_targets, config.section),
             fleet: Fleet::new(config.window, config.max_targets, now),
             engines,
             tracked: Mutex::default(),

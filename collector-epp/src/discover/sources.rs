@@ -10,6 +10,7 @@ use collector_core::{ErrorKind, Namespace, PodName};
 use futures_util::future::join_all;
 
 use super::{Discovery, DiscoveryError, Target};
+use crate::config::with_section;
 
 /// The sources, and the last good set of each.
 pub(crate) struct Sources {
@@ -21,6 +22,7 @@ pub(crate) struct Sources {
 
 struct Source {
     discovery: Box<dyn Discovery>,
+    section: &'static str,
     last: Mutex<Last>,
 }
 
@@ -70,8 +72,13 @@ fn page_id(target: &Target) -> EndpointId {
 }
 
 impl Sources {
-    pub(crate) fn new(sources: Vec<Box<dyn Discovery>>, max_targets: usize) -> Self {
-        let source = |discovery| Source { discovery, last: Mutex::default() };
+    /// `section` is the name of the section of the configuration, for the log.
+    pub(crate) fn new(
+        sources: Vec<Box<dyn Discovery>>,
+        max_targets: usize,
+        section: &'static str,
+    ) -> Self {
+        let source = |discovery| Source { discovery, section, last: Mutex::default() };
         Self {
             all: sources.into_iter().map(source).collect(),
             max_targets,
@@ -200,7 +207,7 @@ impl Source {
     }
 
     fn keep(&self, answer: Result<Vec<Target>, DiscoveryError>) {
-        let source = self.discovery.source();
+        let source = with_section(self.section, self.discovery.source());
         let mut last = self.lock();
         match answer {
             Ok(targets) => {
@@ -221,6 +228,7 @@ impl Source {
             }
             Err(error) => {
                 if last.failing.as_ref() != Some(&error) {
+                    let error = with_section(self.section, &error.to_string());
                     match last.targets.as_ref().map(Vec::len) {
                         None => tracing::warn!(%error, "Targets cannot be read"),
                         Some(kept) => tracing::warn!(
@@ -284,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn a_source_that_fails_keeps_its_last_good_targets() {
         let told = Told::default();
-        let sources = Sources::new(vec![Box::new(told.clone())], 10);
+        let sources = Sources::new(vec![Box::new(told.clone())], 10, "epp");
         let found = sources.find().await;
         assert_eq!((found.targets.len(), found.unknown.len()), (0, 1));
         assert_eq!(found.unknown[0].to_string(), "told: broken");
@@ -302,7 +310,7 @@ mod tests {
         let (one, two) = (Told::default(), Told::default());
         one.tell(Some(&["a", "b"]));
         two.tell(Some(&["b", "c"]));
-        let sources = Sources::new(vec![Box::new(one), Box::new(two)], 10);
+        let sources = Sources::new(vec![Box::new(one), Box::new(two)], 10, "epp");
         assert_eq!(pods(&sources.find().await), ["a", "b", "c"]);
     }
 
@@ -310,12 +318,12 @@ mod tests {
     async fn more_targets_than_allowed_are_refused_as_a_whole() {
         let told = Told::default();
         told.tell(Some(&["a", "b"]));
-        let sources = Sources::new(vec![Box::new(told.clone())], 2);
+        let sources = Sources::new(vec![Box::new(told.clone())], 2, "epp");
         assert_eq!(sources.find().await.targets.len(), 2);
         told.tell(Some(&["a", "b", "c"]));
         // Two of three would pass for a fleet of two, so the two are from before.
         assert_eq!(pods(&sources.find().await), ["a", "b"]);
-        let sources = Sources::new(vec![Box::new(told)], 2);
+        let sources = Sources::new(vec![Box::new(told)], 2, "epp");
         let unknown = &sources.find().await.unknown;
         assert!(unknown[0].to_string().contains("epp.max_targets (2)"), "{unknown:?}");
     }

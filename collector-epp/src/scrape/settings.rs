@@ -18,6 +18,8 @@ use crate::scan::Limits;
 pub(crate) struct Settings {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) timeout: Duration,
+    /// The name of the section of the configuration.
+    pub(crate) section: &'static str,
     /// Advice on which key gives a scrape more time.
     pub(crate) more_time: String,
     pub(crate) limits: Limits,
@@ -48,6 +50,7 @@ impl Settings {
         let settings = Self {
             clock,
             timeout: config.effective_timeout(),
+            section: config.section,
             more_time: more_time(config),
             limits: config.limits(),
             token,

@@ -66,6 +66,7 @@ impl Files {
             cert_path: self.write("cert.pem", &server.cert),
             key_path: self.write("key.pem", &server.key),
             client_ca_path: clients.map(|it| self.write("ca.pem", &it.pem())),
+            asks_clients: false,
             protocols: &[b"h2"],
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Answer, Ask, Backend as _, Clock, ListAsk};
-use collector_record::{Recording, Replay, Writer, replay};
+use collector_record::{Recording, Replay, Tail, Writer, replay};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -134,4 +134,23 @@ fn a_block_is_not_unpacked_beyond_its_limit() {
     drop(writer);
     let error = Recording::open(&world.path()).unwrap_err();
     assert!(error.to_string().ends_with("it was changed before its first entry ends"), "{error}");
+}
+
+/// What is beyond a limit was not changed by anybody.
+#[test]
+fn a_name_beyond_its_limit_is_too_large_and_not_damage() {
+    let world = World::new(false);
+    let (mut writer, _) = Writer::open(&world.path(), MAX_BYTES, &*world.clock).unwrap();
+    writer.write(format!("{SESSION}\n").as_bytes()).unwrap();
+    let before = writer.bytes();
+    let name = "m".repeat(5000);
+    let answer = format!(
+        r#"{{"answer":{{"at":1,"source":0,"model":{{"model":"{name}","namespace":"prod"}},"answer":"missing"}}}}"#
+    );
+    writer.write(format!("{answer}\n").as_bytes()).unwrap();
+    let bytes = writer.bytes() - before;
+    drop(writer);
+    let tail = Recording::open(&world.path()).unwrap().tail();
+    assert_eq!(tail, Tail::TooLarge { at: before, bytes });
+    assert!(tail.to_string().starts_with("it is too large: "), "{tail}");
 }

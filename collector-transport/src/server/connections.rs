@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
+use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -49,6 +50,14 @@ pub fn local_address(stream: &Stream) -> Option<SocketAddr> {
         Either::Right(tls) => tls.get_ref().0,
     };
     socket.local_addr().ok()
+}
+
+/// Returns the certificates that a client has shown, its own first. What they prove is that it has the key.
+pub fn client_certificates(stream: &Stream) -> Vec<CertificateDer<'static>> {
+    match stream.get_ref() {
+        Either::Left(_) => Vec::new(),
+        Either::Right(tls) => tls.get_ref().1.peer_certificates().unwrap_or_default().to_vec(),
+    }
 }
 
 /// Serves until `stop` resolves; then takes no connection any more, and resolves once the requests

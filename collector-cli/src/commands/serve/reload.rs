@@ -19,6 +19,10 @@ use crate::commands::settings::Settings;
 use crate::exit::Failure;
 use crate::logging;
 use crate::server::Door;
+#[cfg(feature = "kubernetes")]
+use crate::server::ExternalMetricsDoor;
+#[cfg(feature = "keda")]
+use crate::server::Keda;
 
 /// What takes effect only after a restart: sockets stay open, and the form of the log is that of its first line.
 const AT_START: [&str; 5] = [
@@ -56,7 +60,9 @@ pub(super) struct Daemon {
     first: Loaded,
     door: watch::Sender<Door>,
     #[cfg(feature = "keda")]
-    scaler: ScalerPort,
+    keda: ScalerPort<Keda>,
+    #[cfg(feature = "kubernetes")]
+    external_metrics: ScalerPort<ExternalMetricsDoor>,
 }
 
 impl Daemon {
@@ -70,38 +76,50 @@ impl Daemon {
             layers,
             first: running.settings.loaded.clone(),
             #[cfg(feature = "keda")]
-            scaler: ScalerPort::new(fixed.lifecycle.clone()),
+            keda: ScalerPort::new(fixed.lifecycle.clone()),
+            #[cfg(feature = "kubernetes")]
+            external_metrics: ScalerPort::new(fixed.lifecycle.clone()),
             fixed,
             running,
             door,
         }
     }
 
-    /// Opens the port of the external scaler, if it is configured.
+    /// Opens the ports of the doors that answer from the scaler, if they are configured.
     #[cfg_attr(not(feature = "keda"), expect(clippy::unused_async, reason = "there is none"))]
-    pub(super) async fn open_scaler(&mut self) -> Result<(), Failure> {
+    pub(super) async fn open_scalers(&mut self) -> Result<(), Failure> {
         #[cfg(feature = "keda")]
         {
-            let change = self.scaler.prepare(&self.running).await?;
-            self.scaler.make(change, &self.running)?;
+            let change = self.keda.prepare(&self.running).await?;
+            self.keda.make(change, &self.running)?;
+        }
+        #[cfg(feature = "kubernetes")]
+        {
+            let change = self.external_metrics.prepare(&self.running).await?;
+            self.external_metrics.make(change, &self.running)?;
         }
         Ok(())
     }
 
-    /// Where the external scaler listens.
+    /// Where the doors listen that answer from the scaler, by their names.
     #[cfg_attr(not(feature = "keda"), expect(clippy::unused_self, reason = "there is none"))]
-    pub(super) fn scaler_address(&self) -> Option<SocketAddr> {
-        #[cfg(feature = "keda")]
-        return self.scaler.address();
-        #[cfg(not(feature = "keda"))]
-        None
+    pub(super) fn scaler_addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let doors: [(&str, Option<SocketAddr>); _] = [
+            #[cfg(feature = "keda")]
+            ("keda", self.keda.address()),
+            #[cfg(feature = "kubernetes")]
+            ("external-metrics", self.external_metrics.address()),
+        ];
+        doors.into_iter().filter_map(|(name, address)| Some((name, address?)))
     }
 
-    /// Waits for the end of the external scaler.
+    /// Waits for the end of these doors.
     #[cfg_attr(not(feature = "keda"), expect(clippy::unused_async, reason = "there is none"))]
-    pub(super) async fn scaler_ended(self) {
+    pub(super) async fn scalers_ended(self) {
         #[cfg(feature = "keda")]
-        self.scaler.ended().await;
+        self.keda.ended().await;
+        #[cfg(feature = "kubernetes")]
+        self.external_metrics.ended().await;
     }
 
     /// Reads the configuration again. A file system may hang meanwhile, so drop it if something else matters more.
@@ -186,11 +204,15 @@ impl Daemon {
         } else {
             let next = Running::build(&self.fixed, settings, Some(&self.running))?;
             #[cfg(feature = "keda")]
-            let change = self.scaler.prepare(&next).await?;
+            let keda = self.keda.prepare(&next).await?;
+            #[cfg(feature = "kubernetes")]
+            let external_metrics = self.external_metrics.prepare(&next).await?;
             next.start_after(&self.running).await?;
             self.door.send_replace(next.door());
             #[cfg(feature = "keda")]
-            self.scaler.make(change, &next)?;
+            self.keda.make(keda, &next)?;
+            #[cfg(feature = "kubernetes")]
+            self.external_metrics.make(external_metrics, &next)?;
             self.running = next;
         }
         logging::set_level(level);
@@ -202,7 +224,9 @@ impl Daemon {
         let mut keys = loaded.changed_keys(&self.first);
         keys.retain(|key| AT_START.contains(key));
         #[cfg(feature = "keda")]
-        keys.extend(self.scaler.unchanged_keys(loaded));
+        keys.extend(self.keda.unchanged_keys(loaded));
+        #[cfg(feature = "kubernetes")]
+        keys.extend(self.external_metrics.unchanged_keys(loaded));
         keys
     }
 }

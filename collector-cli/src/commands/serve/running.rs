@@ -63,6 +63,12 @@ impl Running {
                 "keda.listen: this build has no external scaler (cargo feature keda)",
             ));
         }
+        #[cfg(not(feature = "kubernetes"))]
+        if config.external_metrics.enabled {
+            return Err(Failure::usage(
+                "external_metrics.enabled: this build has no External Metrics API (cargo feature kubernetes)",
+            ));
+        }
         let access = Arc::new(Access::new(&config.server)?);
         let named = settings.backends_besides(|name| {
             former.map(|former| former.kept(name, &settings)).unwrap_or_default()

@@ -33,6 +33,8 @@ const VALUES: [Shown; 5] = [
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Seen {
     status: &'static str,
+    /// There is a reading. What is too old has none, and neither has what is missing.
+    is_reading: bool,
     /// Why there is no reading, or what the reading is as a whole.
     summary: String,
     partial: bool,
@@ -60,7 +62,8 @@ impl Seen {
                     _ => "error",
                 };
                 let summary = printable(ErrorDocument::of(error).message()).to_string();
-                Self { status, summary, partial: false, supply: None, pods: BTreeMap::new() }
+                let pods = BTreeMap::new();
+                Self { status, is_reading: false, summary, partial: false, supply: None, pods }
             }
         }
     }
@@ -81,11 +84,8 @@ impl Seen {
             (name, VALUES.map(|(_, value)| value(replica)))
         });
         let status = reading.freshness().as_str();
-        Self { status, summary, partial: *partial, supply, pods: pods.collect() }
-    }
-
-    fn is_reading(&self) -> bool {
-        !["missing", "pending", "error"].contains(&self.status)
+        let pods = pods.collect();
+        Self { status, is_reading: true, summary, partial: *partial, supply, pods }
     }
 
     /// What is new since the last line; `None` when nothing is.
@@ -100,9 +100,7 @@ impl Seen {
             what.push(format!("was {}", before.status));
         }
         // The text of an error has ages and attempts, which change all the time.
-        if self.pods.is_empty() != before.pods.is_empty()
-            || self.is_reading() != before.is_reading()
-        {
+        if self.pods.is_empty() != before.pods.is_empty() || self.is_reading != before.is_reading {
             what.push(format!("{}{partly}", self.summary));
         } else {
             if self.partial != before.partial {
@@ -110,7 +108,7 @@ impl Seen {
                     if self.partial { "some pods may be absent" } else { "no pod is absent" };
                 what.push(partial.to_owned());
             }
-            if !self.is_reading() && self.status != before.status {
+            if !self.is_reading && self.status != before.status {
                 what.push(self.summary.clone());
             }
             if let Some(supply) = self.supply.as_ref().filter(|_| self.supply != before.supply) {
@@ -209,6 +207,15 @@ mod tests {
         Ok(Reading::new(value, read_at, &FreshnessThresholds::default(), Source::Cache))
     }
 
+    fn unavailable() -> Read {
+        Err(CollectError::Unavailable {
+            model: ModelRef::new("m", "n"),
+            age: Duration::from_secs(301),
+            threshold: Duration::from_secs(300),
+            cause: None,
+        })
+    }
+
     fn missing() -> Read {
         let nearest = Arc::new(Nearest::default());
         Err(CollectError::Missing { model: ModelRef::new("m", "n"), nearest })
@@ -272,6 +279,13 @@ mod tests {
             Some("missing was fresh; no metrics of model \"m\" in namespace \"n\""),
         );
         check(&missing(), &missing(), None);
+        let old = "metrics of model \"m\" in namespace \"n\" are 5m 1s old";
+        let shown = |before: &Read| Seen::of(&unavailable()).changes_since(Some(&Seen::of(before)));
+        for before in [&none, &zero, &missing()] {
+            let change = shown(before).unwrap();
+            assert!(change.what.contains("; ") && change.what.contains(old), "{}", change.what);
+        }
+        assert_eq!(shown(&unavailable()), None);
         check(&missing(), &none, Some("fresh was missing; 0 pods, queue -, running -, KV -"));
     }
 

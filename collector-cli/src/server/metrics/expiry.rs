@@ -37,6 +37,11 @@ impl Credentials {
         if config.keda.listen.is_some() {
             all.certificate("keda", "tls_cert_path", config.keda.tls_cert_path.as_deref());
         }
+        let external = &config.external_metrics;
+        if external.enabled {
+            let section = "external_metrics";
+            all.certificate(section, "tls_cert_path", external.tls_cert_path.as_deref());
+        }
         #[cfg(feature = "prometheus")]
         if let Some(it) = config.chosen_settings_of::<collector_prometheus::PrometheusConfig>() {
             all.certificate("prometheus", "client_cert_path", it.client_cert_path.as_deref());

@@ -82,7 +82,6 @@ fn parameter(name: &str, description: &str) -> Value {
     let is_path = name == "name";
     let schema = match name {
         "limit" => json!({"type": "integer", "minimum": 1, "maximum": 10_000}),
-        "from" => json!({"type": "integer", "minimum": 0}),
         _ => json!({"type": "string", "minLength": 1, "maxLength": 4096}),
     };
     json!({
@@ -133,24 +132,26 @@ fn ok_json(description: &str, schema: &Value) -> Value {
     ok(description, "application/json", schema)
 }
 
+/// The parameters of lists alone.
+fn of_lists() -> [Value; 3] {
+    [
+        parameter(
+            "accelerator",
+            "Lists: what is on this accelerator. What has no reading is not left out.",
+        ),
+        parameter(
+            "limit",
+            "Lists: at most so many items; `after` in the answer leads to the rest.",
+        ),
+        parameter("after", "Lists: what the page before gave as `after`."),
+    ]
+}
+
 fn paths(schemas: &mut Schemas) -> Value {
     let text = || json!({"type": "string"});
     let model = || parameter("model", "The id of a model, with `namespace`. Without it: a list.");
     let namespace =
         || parameter("namespace", "The namespace of the model, or that of the models of the list.");
-    let of_lists = || {
-        [
-            parameter(
-                "accelerator",
-                "Lists: what is on this accelerator. What has no reading is not left out.",
-            ),
-            parameter(
-                "limit",
-                "Lists: at most so many items; `after` in the answer leads to the rest.",
-            ),
-            parameter("after", "Lists: what the page before gave as `after`."),
-        ]
-    };
     let fields = || {
         parameter(
             "fields",
@@ -174,10 +175,20 @@ fn paths(schemas: &mut Schemas) -> Value {
     let of_replicas = one_or_list(schemas.of::<ReplicasDocument<'_>>(), replicas_list);
     let of_allocation = one_or_list(schemas.of::<AllocationDocument<'_>>(), allocation_list);
     let of_read = schemas.of::<ListDocument<ReadItem>>();
-    let variant =
-        parameter("variant", "One variant of the model. Without it: the list of all of them.");
-    let replicas =
-        [vec![model(), namespace()], of_lists().to_vec(), vec![fields(), if_none_match()]].concat();
+    let variant = parameter(
+        "variant",
+        "One variant of the model; without it, the list of all of them. Lists: the variants of this name.",
+    );
+    let has_variant = parameter(
+        "variant",
+        "Lists: the models that have a variant of this name. What has no reading is not left out.",
+    );
+    let replicas = [
+        vec![model(), namespace(), has_variant],
+        of_lists().to_vec(),
+        vec![fields(), if_none_match()],
+    ]
+    .concat();
     let allocation =
         [vec![model(), namespace(), variant], of_lists().to_vec(), vec![fields(), if_none_match()]];
     let events = [
@@ -239,9 +250,16 @@ enum ReadItem {
     Allocation(AllocationItem),
 }
 
-/// Shorter names, for those who generate code.
-const NAMES: [(&str, &str); 3] =
-    [("DocumentItemList", "List"), ("ItemList", "List"), ("Document", "")];
+/// Shorter names, for those who generate code. Generated Go has a `Configuration` of its own.
+const NAMES: [(&str, &str); 4] = [
+    ("ConfigurationDocument", "RunningConfiguration"),
+    ("DocumentItemList", "List"),
+    ("ItemList", "List"),
+    ("Document", ""),
+];
+
+/// Formats that generators do not know, which would take numbers of 32 bits for them.
+const UNKNOWN_FORMATS: [&str; 3] = ["uint", "uint32", "uint64"];
 
 fn document() -> String {
     let mut schemas = Schemas::new();
@@ -285,7 +303,9 @@ fn document() -> String {
         },
     });
     let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
-    NAMES.iter().fold(text, |text, (long, short)| text.replace(long, short))
+    let text = NAMES.iter().fold(text, |text, (long, short)| text.replace(long, short));
+    let format = |name: &str| format!("\"format\": \"{name}\"");
+    UNKNOWN_FORMATS.iter().fold(text, |text, name| text.replace(&format(name), &format("int64")))
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::response::Response;
 use collector_config::{Loader, ServerConfig};
 use collector_core::{Clock, ModelRef};
 use collector_engine::{Builder, CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
@@ -131,10 +132,15 @@ impl Fixture {
 
     pub(super) async fn ask(&self, mut request: Request<Body>, peer: &str) -> Answer {
         request.extensions_mut().insert(Peer(peer.parse::<IpAddr>().unwrap()));
-        let answer = Front::new(Arc::clone(&self.app)).oneshot(request).await.unwrap();
-        let (head, body) = answer.into_parts();
+        Answer::of(Front::new(Arc::clone(&self.app)).oneshot(request).await.unwrap()).await
+    }
+}
+
+impl Answer {
+    pub(super) async fn of(response: Response) -> Self {
+        let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answer {
+        Self {
             status: head.status,
             headers: head.headers,
             text: String::from_utf8(bytes.to_vec()).unwrap(),

@@ -98,7 +98,7 @@ async fn an_error_is_never_304() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_is_filtered_by_namespace_and_by_accelerator() {
+async fn a_list_is_filtered_by_namespace_accelerator_and_variant() {
     let fixture = tracking(&others()).await;
     let models = async |query: &str| fixture.names(&format!("{ALL}?{query}")).await.0;
     assert_eq!(models("namespace=dev").await, ["org/a", "org/b"]);
@@ -111,10 +111,23 @@ async fn a_list_is_filtered_by_namespace_and_by_accelerator() {
     assert_eq!(allocations("accelerator=A100").await, [""; 0]);
     assert_eq!(allocations("namespace=dev").await, [""; 0]);
 
+    assert_eq!(models("variant=m-h100").await, ["org/m"]);
+    assert_eq!(models("variant=m-h100&namespace=dev").await, [""; 0]);
+    assert_eq!(models("variant=m-a100").await, [""; 0]);
+    assert_eq!(allocations("variant=m-h100").await, ["m-h100"]);
+    assert_eq!(allocations("variant=m-a100").await, [""; 0]);
+    // A variant without replicas is still one of its model.
+    fixture.backend.serve_pods(&model(), &[]);
+    fixture.collector.invalidate_cache(&model());
+    fixture.collector.collect_replica_metrics(&model()).await.unwrap();
+    assert_eq!(models("variant=m-h100").await, ["org/m"]);
+    assert_eq!(models("accelerator=H100").await, [""; 0]);
+
     // Of a model without a reading nobody knows where it runs.
     fixture.backend.fail(ErrorKind::Connect);
     tokio::time::advance(Duration::from_secs(400)).await;
     assert_eq!(models("accelerator=A100").await.len(), 4);
+    assert_eq!(models("variant=m-a100").await.len(), 4);
     assert_eq!(allocations("accelerator=A100").await, ["m-h100"]);
 }
 

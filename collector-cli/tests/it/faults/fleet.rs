@@ -88,6 +88,8 @@ pub(crate) struct Fleet {
     pub(crate) names: &'static [&'static str],
     /// The servers that scrape each pod, told apart by the label [`COPY_LABEL`]; one has none.
     pub(crate) copies: &'static [&'static str],
+    /// The running requests of each pod.
+    pub(crate) running: u64,
 }
 
 /// The label that a pair of servers attaches.
@@ -101,6 +103,7 @@ impl Default for Fleet {
             pod_label: "pod",
             names: &NEW_NAMES,
             copies: &[""],
+            running: 7,
         }
     }
 }
@@ -177,7 +180,7 @@ impl Fleet {
             Quantity::Models => each(&self.pods.len().to_string()),
             Quantity::KvCache => each("0.42"),
             Quantity::Queue => each("3"),
-            Quantity::Running => each("7"),
+            Quantity::Running => each(&self.running.to_string()),
             Quantity::CacheConfig => self.sizes(query, time, "1000"),
             Quantity::Counter => each("1000"),
             Quantity::Rate => {

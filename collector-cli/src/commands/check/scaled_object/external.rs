@@ -16,7 +16,7 @@ use super::{ScaledObject, Trigger};
 use crate::commands::settings::Settings;
 use crate::exit::Failure;
 use crate::output::{ErrorDocument, nearest_first};
-use crate::server::keda_settings;
+use crate::server::scaler_settings;
 
 /// The port of the scaler in the documentation.
 const PORT: &str = ":9465";
@@ -40,7 +40,7 @@ impl Readings {
         Ok(Self {
             collector,
             clock: Arc::clone(&settings.clock),
-            scaler: keda_settings(&settings.loaded)?,
+            scaler: scaler_settings(&settings.loaded)?,
             backends: backends.collect::<Vec<_>>().join(", "),
         })
     }

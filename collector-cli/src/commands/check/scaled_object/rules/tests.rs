@@ -118,9 +118,14 @@ fn triggers_that_misread_answers_are_found() {
 #[test]
 fn the_examples_pass() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/");
-    for file in ["scaledobject.yaml", "scaledobject-external.yaml", "external-scaler.yaml"] {
+    for (file, count) in [
+        ("scaledobject.yaml", 2),
+        ("scaledobject-external.yaml", 2),
+        ("external-scaler.yaml", 2),
+        ("signals-keda.yaml", 9),
+    ] {
         let objects = read(&[Path::new(folder).join(file)], &[]).unwrap().remove(0).objects();
-        assert_eq!(objects.len(), 2, "{file}");
+        assert_eq!(objects.len(), count, "{file}");
         let objects = objects.iter().map(|object| ScaledObject::of(&object.value));
         for finding in objects.flat_map(|object| object.rules(&context())) {
             let needs_keda = finding.check.detail.contains("this build has no external scaler");

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The External Metrics API of `serve`, which HPAs read through the API server of their cluster.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use collector_config::{CollectorConfig, Loaded};
+use collector_core::Clock;
+use collector_engine::CachingCollector;
+use collector_external_metrics::{
+    AccessControl, AccessRequest, Decision, ExternalMetrics, FrontProxyConfig,
+};
+use collector_keda::Scaler;
+use collector_kubernetes::{
+    AccessQuestion, Client, ClusterConfig, read_request_headers, review_access,
+};
+use collector_transport::server::Listener;
+use collector_transport::{NamedFile, Section};
+use tokio::task::spawn_blocking;
+
+use super::scaler_door::{ScalerDoor, address_of, bind, settings};
+use super::tls::{external_metrics_tls, load_tls};
+use crate::exit::Failure;
+
+/// The External Metrics API, listening.
+pub(crate) struct ExternalMetricsDoor {
+    listener: Listener,
+    scaler: Arc<Scaler>,
+    api: Arc<ExternalMetrics>,
+}
+
+impl ScalerDoor for ExternalMetricsDoor {
+    fn address(config: &CollectorConfig) -> Option<SocketAddr> {
+        Some(config.external_metrics.listen).filter(|_| config.external_metrics.enabled)
+    }
+
+    fn files(config: &CollectorConfig) -> Vec<(&'static str, Option<&PathBuf>)> {
+        let config = &config.external_metrics;
+        vec![
+            ("external_metrics.front_proxy_ca_path", config.front_proxy_ca_path.as_ref()),
+            ("external_metrics.tls_cert_path", config.tls_cert_path.as_ref()),
+            ("external_metrics.tls_key_path", config.tls_key_path.as_ref()),
+        ]
+    }
+
+    async fn listen(
+        loaded: &Loaded,
+        collector: Arc<CachingCollector>,
+        clock: Arc<dyn Clock>,
+        address: SocketAddr,
+    ) -> Result<Self, Failure> {
+        let config = &loaded.config.external_metrics;
+        let tls = load_tls(&external_metrics_tls(config))?;
+        let access = Arc::new(Access::new(loaded)?);
+        let socket = bind(address, "external_metrics.listen").await?;
+        let scaler = Arc::new(Scaler::new(collector, Arc::clone(&clock), settings(loaded)?));
+        let api = Arc::new(ExternalMetrics::new(Arc::clone(&scaler), clock, access));
+        Ok(Self { listener: Listener { socket, tls, read_timeout: None }, scaler, api })
+    }
+
+    fn scaler(&self) -> Arc<Scaler> {
+        Arc::clone(&self.scaler)
+    }
+
+    fn announce(&self, loaded: &Loaded) -> Result<SocketAddr, Failure> {
+        let address = address_of(&self.listener.socket)?;
+        tracing::info!("The External Metrics API listens on https://{address}");
+        if !asks_cluster(&loaded.config) {
+            tracing::warn!(
+                "Every user of the API server can read External Metrics: with external_metrics.front_proxy_ca_path and \
+                 without kubernetes.enabled, no cluster is asked what a user may read"
+            );
+        }
+        Ok(address)
+    }
+
+    async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) {
+        collector_external_metrics::serve(self.listener, self.api, stop).await;
+    }
+}
+
+/// Whether a cluster says what users may read.
+fn asks_cluster(config: &CollectorConfig) -> bool {
+    config.external_metrics.front_proxy_ca_path.is_none() || config.kubernetes.enabled
+}
+
+/// Who may read, as the cluster says; where files are configured, as they say.
+struct Access {
+    cluster: Option<Api>,
+    /// The front proxy's authorities, and its names.
+    file: Option<(NamedFile, Vec<String>)>,
+}
+
+impl Access {
+    fn new(loaded: &Loaded) -> Result<Self, Failure> {
+        let config = &loaded.config.external_metrics;
+        let usage = |error: &dyn std::error::Error| Failure::usage(error.to_string());
+        let file = match &config.front_proxy_ca_path {
+            None => None,
+            Some(path) => {
+                let section = Section { name: "external_metrics", variables: None };
+                let file = NamedFile::new(section, "front_proxy_ca_path", path);
+                file.read().map_err(|error| usage(&error))?;
+                Some((file, config.front_proxy_names.clone()))
+            }
+        };
+        let cluster = if asks_cluster(&loaded.config) {
+            let config = loaded.config.kubernetes.cluster();
+            config.check().map_err(|error| usage(&error))?;
+            Some(Api { config, client: Mutex::default() })
+        } else {
+            None
+        };
+        Ok(Self { cluster, file })
+    }
+}
+
+#[async_trait]
+impl AccessControl for Access {
+    async fn front_proxy(&self) -> Result<FrontProxyConfig, String> {
+        if let Some((file, names)) = &self.file {
+            let file = file.clone();
+            let read = spawn_blocking(move || file.read()).await;
+            let authorities = read.map_err(|_| "reading it panicked".to_owned())?;
+            let mut config = FrontProxyConfig::new(authorities.map_err(|error| error.to_string())?);
+            config.allowed_names.clone_from(names);
+            return Ok(config);
+        }
+        let Some(api) = &self.cluster else { return Err("there is no cluster".to_owned()) };
+        let headers = api.kept(read_request_headers(&api.client().await?).await)?;
+        let mut config = FrontProxyConfig::new(headers.client_ca.into_bytes());
+        config.allowed_names = headers.allowed_names;
+        config.username_headers = headers.username_headers;
+        config.uid_headers = headers.uid_headers;
+        config.group_headers = headers.group_headers;
+        config.extra_header_prefixes = headers.extra_header_prefixes;
+        Ok(config)
+    }
+
+    async fn review(&self, access: &AccessRequest) -> Result<Decision, String> {
+        let Some(api) = &self.cluster else {
+            return Ok(Decision { is_allowed: true, reason: String::new() });
+        };
+        let AccessRequest { user, namespace, metric } = access;
+        let question = AccessQuestion {
+            user: &user.name,
+            uid: &user.uid,
+            groups: &user.groups,
+            extra: &user.extra,
+            // What the API server itself makes of the path, which has no name of an object.
+            verb: "list",
+            group: "external.metrics.k8s.io",
+            version: "v1beta1",
+            resource: metric,
+            namespace,
+        };
+        let answer = api.kept(review_access(&api.client().await?, &question).await)?;
+        Ok(Decision { is_allowed: answer.is_allowed, reason: answer.reason })
+    }
+}
+
+/// The API server of the cluster.
+struct Api {
+    config: ClusterConfig,
+    /// Made when it is needed, and made again after an error: files that it is made of may be new.
+    client: Mutex<Option<Client>>,
+}
+
+impl Api {
+    async fn client(&self) -> Result<Client, String> {
+        let known = self.lock().clone();
+        if let Some(client) = known {
+            return Ok(client);
+        }
+        let client = self.config.connect().await.map_err(|error| error.to_string())?;
+        *self.lock() = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Keeps the client only if it got an answer.
+    fn kept<T>(&self, answer: Result<T, String>) -> Result<T, String> {
+        if answer.is_err() {
+            *self.lock() = None;
+        }
+        answer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Client>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is deployed in a cluster: the Helm chart and the kustomizations, as `helm` and `kubectl` render them.
+
+mod access;
+mod chart;
+mod confined;
+mod examples;
+mod kustomize;
+mod rendered;
