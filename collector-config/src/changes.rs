@@ -108,6 +108,16 @@ mod tests {
         assert!(!before.keeps_backend("kubernetes", &loaded(&[])), "it was not read");
     }
 
+    #[cfg(feature = "epp")]
+    #[test]
+    fn direct_scraping_is_built_again_if_the_section_of_the_cluster_changes() {
+        let settings = [("backend", "scrape"), ("scrape.target_file", "/t.json")];
+        let before = loaded(&settings);
+        assert!(loaded(&settings).keeps_backend("scrape", &before));
+        let other = [settings[0], settings[1], ("kubernetes.scrape", "off")];
+        assert!(!loaded(&other).keeps_backend("scrape", &before));
+    }
+
     #[cfg(feature = "prometheus")]
     #[test]
     fn a_backend_is_kept_unless_its_section_or_the_engines_change() {
