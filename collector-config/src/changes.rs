@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use figment::value::Value;
 
+use crate::backend::SCRAPE;
 use crate::keys::{ENGINES, OTHER_ENGINES};
 use crate::kubernetes;
 use crate::loaded::Loaded;
@@ -62,6 +63,8 @@ impl Loaded {
     pub fn keeps_backend(&self, name: &str, former: &Self) -> bool {
         let of_backend = |path: &str| path.strip_prefix(name).is_some_and(|it| it.starts_with('.'));
         let is_cluster = name == kubernetes::NAME;
+        // Direct scraping may have its targets from the cluster.
+        let of_cluster = |path: &str| SCRAPE.contains(&name) && path.starts_with("kubernetes.");
         let of_engines =
             |path: &str| !is_cluster && (path == ENGINES || OTHER_ENGINES.contains(&path));
         let is_chosen = if is_cluster {
@@ -70,7 +73,7 @@ impl Loaded {
             former.config.backend.iter().any(|known| known == name)
         };
         let mut changed = self.changed_keys(former).into_iter();
-        is_chosen && !changed.any(|path| of_backend(path) || of_engines(path))
+        is_chosen && !changed.any(|path| of_backend(path) || of_engines(path) || of_cluster(path))
     }
 }
 
@@ -103,6 +106,16 @@ mod tests {
         let other = loaded(&[enabled, ("kubernetes.namespaces", "a")]);
         assert!(!other.keeps_backend("kubernetes", &before));
         assert!(!before.keeps_backend("kubernetes", &loaded(&[])), "it was not read");
+    }
+
+    #[cfg(feature = "epp")]
+    #[test]
+    fn direct_scraping_is_built_again_if_the_section_of_the_cluster_changes() {
+        let settings = [("backend", "scrape"), ("scrape.target_file", "/t.json")];
+        let before = loaded(&settings);
+        assert!(loaded(&settings).keeps_backend("scrape", &before));
+        let other = [settings[0], settings[1], ("kubernetes.scrape", "off")];
+        assert!(!loaded(&other).keeps_backend("scrape", &before));
     }
 
     #[cfg(feature = "prometheus")]

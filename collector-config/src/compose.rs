@@ -9,6 +9,7 @@ use collector_core::{Backend, Clock};
 use collector_engine::{Builder, CachingCollector, StaticDirectory};
 
 use crate::backend::BackendSettings;
+use crate::cluster::Built;
 use crate::directory::JoinedDirectory;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::kubernetes;
@@ -52,6 +53,7 @@ impl CollectorConfig {
     ///
     /// # Errors
     /// As [`build_backends`](Self::build_backends).
+    #[expect(clippy::needless_pass_by_value, reason = "as in the other methods that build")]
     pub fn build_other_backends(
         &self,
         clock: Arc<dyn Clock>,
@@ -63,9 +65,25 @@ impl CollectorConfig {
             .into_iter()
             .map(|message| ConfigError::new(message).key("backend"))
             .collect();
+        let mut cluster = Built::default();
+        // What was recorded is not mixed with what a cluster says now.
+        if self.kubernetes.enabled && !self.is_recorded() {
+            cluster.backends = existing(kubernetes::NAME);
+            // Direct scraping may have its targets from the cluster: both are kept, or none.
+            let is_kept = |name| !existing(name).is_empty();
+            if cluster.backends.is_empty() || !self.scrape_of_cluster().is_none_or(is_kept) {
+                match Built::new(self, &clock) {
+                    Ok(built) => cluster = built,
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
         let mut backends = Vec::new();
         for name in &self.backend {
-            let mut its = existing(name);
+            let mut its = match &cluster.scrape {
+                Some(scrape) if self.scrape_of_cluster() == Some(name) => vec![Arc::clone(scrape)],
+                _ => existing(name),
+            };
             if its.is_empty()
                 && let Some(settings) = self.sections.get(name.as_str())
             {
@@ -76,33 +94,9 @@ impl CollectorConfig {
             }
             backends.extend(its.into_iter().map(|backend| (name.clone(), backend)));
         }
-        // What was recorded is not mixed with what a cluster says now.
-        if self.kubernetes.enabled && !self.is_recorded() {
-            let its = existing(kubernetes::NAME);
-            let its = if its.is_empty() { self.build_cluster(clock) } else { Ok(its) };
-            match its {
-                Ok(its) => {
-                    let name = || kubernetes::NAME.to_owned();
-                    backends.extend(its.into_iter().map(|backend| (name(), backend)));
-                }
-                Err(error) => errors.push(error),
-            }
-        }
+        let name = || kubernetes::NAME.to_owned();
+        backends.extend(cluster.backends.into_iter().map(|backend| (name(), backend)));
         ConfigErrors::or(errors, backends)
-    }
-
-    #[cfg(feature = "kubernetes")]
-    fn build_cluster(&self, clock: Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, ConfigError> {
-        let cluster = collector_kubernetes::Cluster::new(self.kubernetes.cluster(), clock);
-        let cluster = cluster.map_err(|error| ConfigError::new(error.to_string()))?;
-        Ok(vec![Arc::new(cluster)])
-    }
-
-    /// Validation has refused it already.
-    #[cfg(not(feature = "kubernetes"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature")]
-    fn build_cluster(&self, _: Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, ConfigError> {
-        Ok(Vec::new())
     }
 
     /// Whether readings are those of a recording, and not of a server.
@@ -174,7 +168,7 @@ impl CollectorConfig {
     }
 }
 
-fn of_type<S: BackendSettings>(settings: &Arc<dyn BackendSettings>) -> Option<&S> {
+pub(crate) fn of_type<S: BackendSettings>(settings: &Arc<dyn BackendSettings>) -> Option<&S> {
     let settings: &dyn Any = &**settings;
     settings.downcast_ref()
 }

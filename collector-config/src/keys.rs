@@ -199,6 +199,12 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "kubernetes.context": Text;
     /// The only namespaces that are read, for which Roles are enough. Empty: all, with a ClusterRole.
     "kubernetes.namespaces": Texts;
+    /// What tells `backend = "scrape"` which pods to scrape: `pools` (the pods of InferencePools, and their Endpoint
+    /// Pickers), `endpoint_slices` (the pods of Services, by `scrape_selector`) or `off`. Unset: `pools`, unless the
+    /// section `[scrape]` names targets. Set, these are scraped as well.
+    "kubernetes.scrape": OneOf(&["pools", "endpoint_slices", "off"]);
+    /// The labels of the Services whose pods are scraped, as `app=vllm,tier=prod`, for `scrape = "endpoint_slices"`.
+    "kubernetes.scrape_selector": Text;
     /// False: `/metrics` has no series of single replicas (`collector_replica_*`). See metrics.md.
     "metrics.per_replica": Bool = "true";
     /// False: `/metrics` has the families of the upstream autoscaler only as `collector_*`, and not as `wva_*` too.

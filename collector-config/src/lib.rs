@@ -24,6 +24,7 @@
 
 mod backend;
 mod changes;
+mod cluster;
 mod compose;
 mod directory;
 mod document;

@@ -101,6 +101,13 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
         let message = "this build reads no cluster: build it with the cargo feature kubernetes";
         errors.push(error_at("kubernetes.enabled", message.to_owned(), origins));
     }
+    #[cfg(feature = "kubernetes")]
+    if sound(&["kubernetes.scrape", "kubernetes.scrape_selector"])
+        && let Err(message) = config.kubernetes.page_source()
+    {
+        let key = "kubernetes.scrape_selector";
+        errors.push(with_origins(message, &[key], origins));
+    }
     check_variants(&config.variants, origins, errors);
 }
 

@@ -22,6 +22,7 @@ use crate::scan::Limits;
 /// Serializing it leaves the token out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "they are keys, each with its own meaning")]
 pub struct EppConfig {
     /// Pods whose addresses do not change.
     pub targets: Vec<TargetSpec>,
@@ -76,6 +77,10 @@ pub struct EppConfig {
     /// The name of the section in the configuration, for messages: `scrape` or `epp`. Default `epp`.
     #[serde(skip)]
     pub section: &'static str,
+    /// Whether others find targets too, so that none has to be named here: see
+    /// [`with_discovery`](crate::EppBackend::with_discovery). Default false.
+    #[serde(skip)]
+    pub others_find_targets: bool,
 }
 
 /// The keys of the section.
@@ -131,6 +136,7 @@ impl Default for EppConfig {
             tls_insecure_skip_verify: false,
             engines: Vec::new(),
             section: SECTION.name,
+            others_find_targets: false,
         }
     }
 }
@@ -145,6 +151,11 @@ impl EppConfig {
     /// configuration.
     pub fn with_section(&self, message: &str) -> String {
         with_section(self.section, message)
+    }
+
+    /// Whether it says itself which targets there are.
+    pub fn names_targets(&self) -> bool {
+        !self.targets.is_empty() || self.target_file.is_some() || !self.dns.is_empty()
     }
 
     /// How large a page and a line of it may be.
@@ -171,7 +182,7 @@ impl EppConfig {
 
     fn check_targets(&self, errors: &mut Vec<ConfigError>) {
         let mut refuse = |key, problem: String| errors.push(SECTION.error(key, problem));
-        if self.targets.is_empty() && self.target_file.is_none() && self.dns.is_empty() {
+        if !self.names_targets() && !self.others_find_targets {
             refuse(
                 "targets",
                 "not set: name the pods, as [{ url = \"http://10.0.0.7:8000/metrics\", namespace = \

@@ -12,6 +12,7 @@ use kube::{Client, Config};
 use tokio::sync::watch;
 
 use crate::failure::Failure;
+use crate::pages::PageSource;
 
 /// How the API server is reached, and which namespaces are watched.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -22,6 +23,8 @@ pub struct ClusterConfig {
     pub context: Option<String>,
     /// The namespaces to watch. Default: all, for which a ClusterRole is needed.
     pub namespaces: Vec<Namespace>,
+    /// What tells which pods have metrics pages to scrape. Default: nothing, and nothing about pages is asked for.
+    pub pages: Option<PageSource>,
 }
 
 /// Why no client can be made of a configuration.
@@ -193,7 +196,7 @@ mod tests {
         let config = ClusterConfig {
             kubeconfig: Some(file.path().to_owned()),
             context: context.map(ToOwned::to_owned),
-            namespaces: Vec::new(),
+            ..ClusterConfig::default()
         };
         let error = config.check().err().map(|error| error.to_string());
         match (expected, error) {

@@ -14,6 +14,7 @@ use crate::client::{ClientError, ClusterConfig, Connection};
 use crate::conditions::Condition;
 use crate::directory::ClusterDirectory;
 use crate::kind::Kind;
+use crate::pages::{ClusterPages, PageSource};
 use crate::selfmetrics;
 use crate::store::Store;
 use crate::watch::Watch;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) namespaces: Vec<Namespace>,
+    pages: Option<PageSource>,
     tracked: watch::Sender<Arc<HashSet<ModelRef>>>,
     /// The number of the client that the store's lists are of.
     begun_with: AtomicU64,
@@ -56,26 +58,28 @@ impl Cluster {
     /// When a named kubeconfig cannot be used.
     pub fn new(config: ClusterConfig, clock: Arc<dyn Clock>) -> Result<Self, ClientError> {
         config.check()?;
-        let namespaces = config.namespaces.clone();
-        Ok(Self::with_connection(Connection::new(Some(config)), namespaces, clock))
+        let (namespaces, pages) = (config.namespaces.clone(), config.pages.clone());
+        Ok(Self::with_connection(Connection::new(Some(config)), namespaces, pages, clock))
     }
 
     /// A cluster whose client is given later, by [`set_client`](Self::set_client). Until then each answer is an error.
     /// `namespaces` are those to watch; empty: all.
     pub fn without_client(namespaces: Vec<Namespace>, clock: Arc<dyn Clock>) -> Self {
-        Self::with_connection(Connection::new(None), namespaces, clock)
+        Self::with_connection(Connection::new(None), namespaces, None, clock)
     }
 
     fn with_connection(
         connection: Connection,
         namespaces: Vec<Namespace>,
+        pages: Option<PageSource>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         selfmetrics::register();
         let shared = Shared {
-            store: Arc::new(Store::new(clock)),
+            store: Arc::new(Store::new(clock, pages.clone())),
             connection: Arc::new(connection),
             namespaces,
+            pages,
             tracked: watch::Sender::default(),
             begun_with: AtomicU64::new(0),
             is_live: AtomicBool::new(false),
@@ -101,6 +105,11 @@ impl Cluster {
         ClusterDirectory { store: Arc::clone(&self.shared.store) }
     }
 
+    /// The metrics pages of its pods, if the configuration says what names them.
+    pub fn pages(&self) -> Option<ClusterPages> {
+        self.shared.pages.as_ref().map(|_| ClusterPages::new(self.clone()))
+    }
+
     /// What is wrong with objects of the cluster, in the order of the objects.
     pub fn conditions(&self) -> Vec<Condition> {
         self.shared.store.conditions()
@@ -117,9 +126,18 @@ impl Shared {
         };
         let ids = |namespace: &Option<Namespace>| {
             let namespace = namespace.clone();
-            Kind::ALL.map(|kind| WatchId { kind, namespace: namespace.clone() })
+            let kinds = Kind::ALL.into_iter().filter(|kind| self.needs(*kind));
+            kinds.map(move |kind| WatchId { kind, namespace: namespace.clone() })
         };
         scopes.iter().flat_map(ids).collect()
+    }
+
+    fn needs(&self, kind: Kind) -> bool {
+        match &self.pages {
+            None => !kind.is_of_pages(),
+            Some(PageSource::Pools) => true,
+            Some(PageSource::EndpointSlices(_)) => kind != Kind::InferencePool,
+        }
     }
 
     /// Begins the watches. Those of a client that was given since the last time list again: it may be another cluster.

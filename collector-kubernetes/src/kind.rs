@@ -16,10 +16,12 @@ pub(crate) enum Kind {
     ScaledObject,
     HorizontalPodAutoscaler,
     VariantAutoscaling,
+    InferencePool,
+    EndpointSlice,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Pod,
         Self::ReplicaSet,
         Self::Deployment,
@@ -29,6 +31,8 @@ impl Kind {
         Self::ScaledObject,
         Self::HorizontalPodAutoscaler,
         Self::VariantAutoscaling,
+        Self::InferencePool,
+        Self::EndpointSlice,
     ];
 
     /// The name that objects have in `kind`.
@@ -43,6 +47,8 @@ impl Kind {
             Self::ScaledObject => "ScaledObject",
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
             Self::VariantAutoscaling => "VariantAutoscaling",
+            Self::InferencePool => "InferencePool",
+            Self::EndpointSlice => "EndpointSlice",
         }
     }
 
@@ -58,6 +64,8 @@ impl Kind {
             Self::ScaledObject => "scaledobjects",
             Self::HorizontalPodAutoscaler => "horizontalpodautoscalers",
             Self::VariantAutoscaling => "variantautoscalings",
+            Self::InferencePool => "inferencepools",
+            Self::EndpointSlice => "endpointslices",
         }
     }
 
@@ -73,7 +81,17 @@ impl Kind {
             Self::ScaledObject => &["/apis/keda.sh/v1alpha1"],
             Self::HorizontalPodAutoscaler => &["/apis/autoscaling/v2"],
             Self::VariantAutoscaling => &["/apis/llmd.ai/v1alpha1"],
+            Self::InferencePool => &[
+                "/apis/inference.networking.k8s.io/v1",
+                "/apis/inference.networking.x-k8s.io/v1alpha2",
+            ],
+            Self::EndpointSlice => &["/apis/discovery.k8s.io/v1"],
         }
+    }
+
+    /// Whether it only tells which metrics pages there are, and no supply follows from it.
+    pub(crate) const fn is_of_pages(self) -> bool {
+        matches!(self, Self::InferencePool | Self::EndpointSlice)
     }
 
     /// Whether every cluster serves it. Of the others it is an answer that the server has no such kind.
@@ -85,6 +103,7 @@ impl Kind {
                 | Self::Deployment
                 | Self::StatefulSet
                 | Self::HorizontalPodAutoscaler
+                | Self::EndpointSlice
         )
     }
 }

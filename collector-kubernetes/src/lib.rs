@@ -18,6 +18,7 @@ mod kind;
 mod listing;
 mod live;
 mod objects;
+mod pages;
 mod questions;
 mod requests;
 mod selfmetrics;
@@ -37,4 +38,5 @@ pub use extension::{
 };
 pub use kube::Client;
 pub use listing::{ListedPod, ListedVariant};
+pub use pages::{ClusterPages, Page, PageSource, PagesUnknown, Selector};
 pub use questions::{ApiKind, ApiServer, Autoscalers, Permission};

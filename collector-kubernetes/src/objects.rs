@@ -3,6 +3,7 @@
 //! that managed fields, templates and most of the status never are in memory.
 
 mod json;
+mod pages;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::kind::{Kind, Target};
+pub(crate) use pages::{Labels, PageAnnotations, PodEndpoint, PoolObject, SliceObject};
 
 /// The most bytes of an object. The default limit of etcd is 1.5 MiB.
 pub(crate) const OBJECT_MAX: usize = 4 << 20;
@@ -33,6 +35,8 @@ pub(crate) enum Content {
     Pod(PodObject),
     Workload(WorkloadObject),
     Scaler(ScalerObject),
+    Pool(PoolObject),
+    Slice(SliceObject),
     /// It cannot be read, and why.
     Unreadable(String),
 }
@@ -53,6 +57,8 @@ pub(crate) struct PodObject {
     pub(crate) phase: PodPhase,
     /// When it came into its phase, by the clock of the API server.
     pub(crate) changed: Option<SystemTime>,
+    /// The pod as a server of metrics pages, until it is stored.
+    pub(crate) endpoint: Option<Box<PodEndpoint>>,
 }
 
 /// What the API tells about the state of a pod.

@@ -5,6 +5,7 @@
 //! ([`Space::resolve`]), because it may move any pod.
 
 mod listed;
+mod pages;
 mod pods;
 mod supply;
 mod variants;
@@ -17,6 +18,8 @@ use collector_core::{ModelId, Namespace, PodName, Tick, Variant, VariantName};
 use crate::conditions::Condition;
 use crate::kind::{Kind, Target};
 use crate::objects::{Content, Object, ScalerObject, WorkloadObject};
+use crate::pages::{Page, PageSource};
+use pages::Pages;
 use pods::{Group, Members, PodEntry};
 pub(crate) use supply::ModelSupply;
 use variants::Described;
@@ -50,6 +53,7 @@ pub(crate) struct Space {
     /// Models that were described otherwise before, by the object that describes them: when that changed.
     renamed: BTreeMap<(Kind, Arc<str>), (ModelId, Tick)>,
     conditions: BTreeSet<Condition>,
+    pages: Pages,
     /// Whether an object has changed that is no pod since all were placed.
     is_unresolved: bool,
 }
@@ -61,11 +65,15 @@ pub(crate) struct Changes {
     pub(crate) models: BTreeSet<ModelId>,
     /// Whether the variants or what describes them changed.
     pub(crate) variants: bool,
+    /// Whether the metrics pages changed.
+    pub(crate) pages: bool,
 }
 
 impl Space {
-    pub(crate) fn new(namespace: Namespace) -> Self {
+    /// `source` says which pods have metrics pages; `None`: nobody asks for them.
+    pub(crate) fn new(namespace: Namespace, source: Option<Arc<PageSource>>) -> Self {
         Self {
+            pages: Pages::new(namespace.clone(), source),
             namespace,
             workloads: HashMap::new(),
             scalers: BTreeMap::new(),
@@ -93,7 +101,18 @@ impl Space {
         let pod_name = object.pod_name();
         let key = (kind, object.name);
         match object.content {
-            Content::Pod(pod) => return self.put_pod(&pod_name, pod, now),
+            Content::Pod(mut pod) => {
+                let pages = self.pages.put_pod(&pod_name, &mut pod);
+                return Changes { pages, ..self.put_pod(&pod_name, pod, now) };
+            }
+            Content::Pool(pool) => {
+                let pages = self.pages.set_pool(&key.1, Some(pool));
+                return Changes { pages, ..Changes::default() };
+            }
+            Content::Slice(slice) => {
+                let pages = self.pages.set_slice(&key.1, Some(slice));
+                return Changes { pages, ..Changes::default() };
+            }
             Content::Workload(workload) => {
                 let target = Target::new(kind, key.1);
                 if self.workloads.get(&target) != Some(&workload) {
@@ -123,7 +142,19 @@ impl Space {
     pub(crate) fn remove(&mut self, kind: Kind, name: &Arc<str>, now: Tick) -> Changes {
         let was_unreadable = self.unreadable.remove(&(kind, Arc::clone(name))).is_some();
         self.is_unresolved |= was_unreadable;
-        self.forget(kind, name, now)
+        // What was known of one that cannot be read any more stays until it is deleted.
+        let pages = match kind {
+            Kind::Pod => self.pages.remove_pod(&PodName::new(Arc::clone(name))),
+            Kind::InferencePool => self.pages.set_pool(name, None),
+            Kind::EndpointSlice => self.pages.set_slice(name, None),
+            _ => false,
+        };
+        Changes { pages, ..self.forget(kind, name, now) }
+    }
+
+    /// The metrics pages of its pods.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &Page> {
+        self.pages.pages()
     }
 
     fn forget(&mut self, kind: Kind, name: &Arc<str>, now: Tick) -> Changes {
@@ -149,6 +180,7 @@ impl Space {
         names.extend(workloads.map(|target| Arc::clone(&target.name)));
         let scalers = self.scalers.keys().filter(|(of, _)| *of == kind);
         names.extend(scalers.map(|(_, name)| Arc::clone(name)));
+        names.extend(self.pages.names(kind));
         names
     }
 
@@ -159,6 +191,7 @@ impl Space {
             && self.unreadable.is_empty()
             && self.pods.is_empty()
             && self.deleted.is_empty()
+            && self.pages.is_empty()
     }
 
     /// Whether [`resolve`](Self::resolve) has something to do.
@@ -175,7 +208,7 @@ impl Space {
         let current = self.supplies(now);
         let has_changed = |model: &&ModelId| former.get(*model) != current.get(*model);
         let models = former.keys().chain(current.keys()).filter(has_changed).cloned().collect();
-        Changes { models, variants }
+        Changes { models, variants, pages: false }
     }
 
     fn supplies(&self, now: Tick) -> BTreeMap<ModelId, ModelSupply> {

@@ -15,6 +15,7 @@ use crate::conditions::Condition;
 use crate::kind::Kind;
 use crate::listing::{ListedPod, ListedVariant};
 use crate::objects::Object;
+use crate::pages::{Page, PageSource};
 use crate::selfmetrics;
 use crate::space::{Changes, ModelSupply, Space};
 use crate::watches::{Lost, Position, Unheard, WatchId, Watches};
@@ -27,6 +28,8 @@ pub(crate) struct Store {
     clock: Arc<dyn Clock>,
     /// Changes when a model's supply or the state of a watch does.
     news: watch::Sender<u64>,
+    /// Changes when metrics pages do, or whether they are known.
+    pages_news: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -38,6 +41,10 @@ struct State {
     changed: HashSet<ModelRef>,
     watches: Watches,
     conditions: BTreeSet<Condition>,
+    /// What tells which pods have metrics pages, if they are scraped.
+    pages: Option<Arc<PageSource>>,
+    /// Whether pages have changed since that was announced.
+    pages_changed: bool,
 }
 
 /// What the cluster says of a model.
@@ -49,12 +56,15 @@ pub(crate) enum Known {
 }
 
 impl Store {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    /// `pages` says which pods have metrics pages; `None`: nobody asks for them.
+    pub(crate) fn new(clock: Arc<dyn Clock>, pages: Option<PageSource>) -> Self {
+        let state = State { pages: pages.map(Arc::new), ..State::default() };
         Self {
-            state: RwLock::default(),
+            state: RwLock::new(state),
             generation: AtomicU64::new(0),
             clock,
             news: watch::Sender::new(0),
+            pages_news: watch::Sender::new(0),
         }
     }
 
@@ -99,7 +109,7 @@ impl Store {
         let mut state = self.write();
         state.watches.heard(id, now);
         state.put(id.kind, object, now);
-        self.notify(&state);
+        self.notify(&mut state);
     }
 
     /// Takes note that an object was deleted.
@@ -108,7 +118,7 @@ impl Store {
         let mut state = self.write();
         state.watches.heard(id, now);
         state.remove(id.kind, namespace, name, now);
-        self.notify(&state);
+        self.notify(&mut state);
     }
 
     /// Takes a complete list: what it lacks was deleted. `as_of` is when it was begun.
@@ -163,6 +173,25 @@ impl Store {
 
     fn announce(&self) {
         self.news.send_modify(|count| *count = count.wrapping_add(1));
+        self.announce_pages();
+    }
+
+    fn announce_pages(&self) {
+        self.pages_news.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Sees changes of pages, and of whether they are known, from now on.
+    pub(crate) fn pages_news(&self) -> watch::Receiver<u64> {
+        self.pages_news.subscribe()
+    }
+
+    /// The metrics pages of all pods, in a fixed order; else why they are not known.
+    pub(crate) fn pages(&self) -> Result<Vec<Page>, Unheard> {
+        let state = self.read();
+        state.watches.pages_as_of(self.now())?;
+        let mut pages: Vec<Page> = state.spaces.values().flat_map(Space::pages).cloned().collect();
+        pages.sort_unstable();
+        Ok(pages)
     }
 
     /// Sees changes from now on.
@@ -170,9 +199,12 @@ impl Store {
         self.news.subscribe()
     }
 
-    fn notify(&self, state: &State) {
+    fn notify(&self, state: &mut State) {
         if !state.changed.is_empty() || !state.unresolved.is_empty() {
-            self.announce();
+            self.news.send_modify(|count| *count = count.wrapping_add(1));
+        }
+        if std::mem::take(&mut state.pages_changed) {
+            self.announce_pages();
         }
     }
 
@@ -291,8 +323,10 @@ impl Store {
 impl State {
     fn put(&mut self, kind: Kind, object: Object, now: Tick) {
         let namespace = object.namespace.clone();
-        let space =
-            self.spaces.entry(namespace.clone()).or_insert_with(|| Space::new(namespace.clone()));
+        let space = self
+            .spaces
+            .entry(namespace.clone())
+            .or_insert_with(|| Space::new(namespace.clone(), self.pages.clone()));
         let changes = space.put(kind, object, now);
         self.note(&namespace, changes);
     }
@@ -304,6 +338,7 @@ impl State {
     }
 
     fn note(&mut self, namespace: &Namespace, changes: Changes) {
+        self.pages_changed |= changes.pages;
         let model = |model| ModelRef { namespace: namespace.clone(), model };
         self.changed.extend(changes.models.into_iter().map(model));
         if self.spaces.get(namespace).is_some_and(Space::is_unresolved)

@@ -135,19 +135,29 @@ impl Watches {
         since.is_none()
     }
 
-    /// Whether every kind has been listed.
+    /// Whether every kind of the supply has been listed.
     pub(crate) fn are_listed(&self) -> bool {
-        self.no_client.is_none() && self.states.values().all(|watch| watch.heard.is_some())
+        let mut supply = self.states.iter().filter(|(id, _)| !id.kind.is_of_pages());
+        self.no_client.is_none() && supply.all(|(_, watch)| watch.heard.is_some())
     }
 
-    /// Returns since when nothing has changed that was not heard of; else why that is not known.
+    /// Returns since when nothing of the supply has changed that was not heard of; else why that is not known.
     pub(crate) fn as_of(&self, now: Tick) -> Result<Tick, Unheard> {
+        self.as_of_kinds(|kind| !kind.is_of_pages(), now)
+    }
+
+    /// The same for the metrics pages.
+    pub(crate) fn pages_as_of(&self, now: Tick) -> Result<Tick, Unheard> {
+        self.as_of_kinds(|kind| kind == Kind::Pod || kind.is_of_pages(), now)
+    }
+
+    fn as_of_kinds(&self, is_needed: impl Fn(Kind) -> bool, now: Tick) -> Result<Tick, Unheard> {
         if let Some(why) = &self.no_client {
             return Err(why.clone());
         }
         let mut as_of = now;
         let mut first_list = None;
-        for (id, watch) in &self.states {
+        for (id, watch) in self.states.iter().filter(|(id, _)| is_needed(id.kind)) {
             if let Some(lost) = &watch.lost {
                 let age = rounded(lost.since.age(now));
                 let why = format!("the watch of {id} is lost since {age}: {}", lost.why);

@@ -508,7 +508,7 @@ fn one_target_is_singular() {
                 namespace = \"n\"\n";
     let ended = run(collector().arg("--config").arg(file(&folder, "c.toml", text)), &["check"]);
     assert_eq!(ended.exit, 1);
-    for part in ["1 target in 1 namespace\n", "the target does not answer\n"] {
+    for part in ["1 target in 1 namespace: 1 of epp.targets\n", "the target does not answer\n"] {
         assert!(ended.stdout.contains(part), "{part:?} is not in {}", ended.stdout);
     }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use collector_core::{Backend, Clock};
 use collector_epp::{EppBackend, EppConfig};
+use figment::value::Dict;
 
 use super::{BackendFactory, BackendSettings, BoxError, Problem};
 use crate::key::{Key, keys};
+use crate::kubernetes::{self, KubernetesConfig};
 
 /// The backend under its main name.
 pub(super) fn scrape() -> BackendFactory {
@@ -21,7 +23,12 @@ pub(super) fn epp() -> BackendFactory {
 
 fn factory(name: &'static str, keys: &'static [Key]) -> BackendFactory {
     BackendFactory::new(name, keys, move |section| {
-        Ok(EppConfig { engines: section.engines()?, section: name, ..section.read()? })
+        let config: EppConfig = section.read()?;
+        // What is wrong with that section is reported by itself.
+        let cluster: KubernetesConfig =
+            section.read_at(kubernetes::NAME, Dict::new()).unwrap_or_default();
+        let others_find_targets = cluster.finds_targets(config.names_targets());
+        Ok(EppConfig { engines: section.engines()?, section: name, others_find_targets, ..config })
     })
 }
 
@@ -60,8 +67,9 @@ macro_rules! of_section {
             ".bearer_token": Secret, aliases "EPP_METRIC_READER_BEARER_TOKEN";
             /// A file that holds the token; read again whenever it changes.
             ".token_path": Path;
-            /// A file with the token for endpoint pickers, which pods do not get: targets with `engine = "epp"`.
-            /// Default: the token of all targets. Over http it takes `allow_token_over_http`.
+            /// A file with the token for endpoint pickers, which pods do not get: targets with `engine = "epp"`, and those of
+            /// InferencePools. Default: the token of all targets; without one, where a cluster tells the targets, that of the
+            /// collector's service account. Over http it takes `allow_token_over_http`.
             ".picker_token_path": Path;
             /// Every model has an endpoint picker: if no target is its endpoint picker, the requests that it holds are
             /// unknown, and so is the signal `queue`.

@@ -2,6 +2,8 @@
 //! What users meet: the layers, the messages, the reference.
 #![cfg(feature = "prometheus")]
 
+#[cfg(all(feature = "epp", feature = "kubernetes"))]
+mod cluster;
 mod compose;
 #[cfg(feature = "epp")]
 mod coverage;

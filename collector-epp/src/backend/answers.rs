@@ -102,6 +102,9 @@ fn room(
     for pod in state.namespaces.get(namespace).into_iter().flat_map(|pods| pods.values()) {
         let seen = pod.seen();
         room.tried_at = room.tried_at.max(seen.tried_at);
+        if seen.is_out_of_service() {
+            continue;
+        }
         let page = seen.page(not_before);
         // An endpoint picker serves nothing, so no pod is missed without it.
         if let LastSeen::EndpointPicker(routes) = &seen.was {
@@ -267,7 +270,7 @@ pub(crate) fn nobody_answered(
     operation: Operation,
 ) -> Option<BackendError> {
     let mut causes = Vec::new();
-    for pod in pods {
+    for pod in pods.iter().filter(|pod| !pod.seen().is_out_of_service()) {
         causes.push((pod, pod.seen().page(not_before).err()?));
     }
     causes.first().map(|(pod, cause)| error_of(pod, cause, operation))

@@ -81,6 +81,9 @@ pub(super) async fn list_models(
     let mut may_serve = Vec::new();
     for pod in shared.fleet.pods(|_| true) {
         let seen = pod.seen();
+        if seen.is_out_of_service() {
+            continue;
+        }
         match seen.page(not_before) {
             Ok(good) => {
                 for served in &good.models {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{ModelRef, Namespace, PodName, Tick};
+use collector_core::{ModelId, ModelRef, Namespace, PodName, Tick};
 
 use super::pod::{Outcome, Pod};
 use crate::discover::{DiscoveryError, Duplicate, Found, Target};
@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) unknown: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
     pub(crate) not_asked_yet: bool,
+    /// How many targets each source has.
+    pub(crate) counts: Vec<(String, usize)>,
     /// When the set of pods last changed.
     pub(crate) changed_at: Tick,
     /// Pods that vanished, and when, in that order: one that comes back within the window keeps its
@@ -45,6 +47,7 @@ impl Fleet {
             duplicates: HashSet::new(),
             unknown: Vec::new(),
             not_asked_yet: true,
+            counts: Vec::new(),
             changed_at: now,
             gone: VecDeque::new(),
         };
@@ -57,7 +60,7 @@ impl Fleet {
     }
 
     /// Applies the result of discovery. Pods whose target is unchanged are kept. Returns the models of pods that
-    /// vanished.
+    /// vanished, or whose silence is no failure any more, or is one now.
     pub(crate) fn set(
         &self,
         found: Found,
@@ -67,6 +70,7 @@ impl Fleet {
         let mut state = self.lock();
         state.not_asked_yet = found.not_asked_yet;
         state.unknown = found.unknown;
+        state.counts = found.counts;
         self.forget(&mut state, now);
         state.duplicates = found.duplicates;
         let mut before: HashMap<(Namespace, Server), Arc<Pod>> =
@@ -77,40 +81,53 @@ impl Fleet {
                 })
                 .collect();
         let mut changed = false;
+        // Pods that do not answer, which is a failure now and was none before, or the other way round.
+        let mut answers_otherwise = Vec::new();
         for target in found.targets {
             let server = (target.pod.clone(), target.rank.clone());
             let key = (target.namespace.clone(), server);
-            let same = |pod: &Arc<Pod>| pod.target == target;
+            let same = |pod: &Arc<Pod>| pod.target.is_same(&target);
             let pod = match before.remove(&key) {
-                Some(pod) if same(&pod) => pod,
+                Some(pod) if same(&pod) => {
+                    if pod.set_may_be_silent(target.may_be_silent) {
+                        answers_otherwise.push(Arc::clone(&pod));
+                    }
+                    pod
+                }
                 other => {
                     changed = true;
                     before.extend(other.map(|pod| (key.clone(), pod)));
                     let gone = state.gone.iter().position(|(pod, _)| same(pod));
                     match gone.and_then(|index| state.gone.remove(index)) {
-                        Some((pod, _)) => pod,
+                        Some((pod, _)) => {
+                            pod.set_may_be_silent(target.may_be_silent);
+                            pod
+                        }
                         None => Arc::new(make(target)),
                     }
                 }
             };
             state.namespaces.entry(key.0).or_default().insert(key.1, pod);
         }
-        if changed || !before.is_empty() {
+        changed |= !before.is_empty() || !answers_otherwise.is_empty();
+        if changed {
             state.changed_at = now;
         }
-        let mut vanished = Vec::new();
+        let models_of = |pod: &Arc<Pod>| -> Vec<ModelRef> {
+            let model =
+                |model: &ModelId| ModelRef::new(model.clone(), pod.target.namespace.clone());
+            pod.seen().was.models().iter().map(model).collect()
+        };
+        let mut models: Vec<ModelRef> = answers_otherwise.iter().flat_map(models_of).collect();
         for pod in before.into_values() {
-            let namespace = &pod.target.namespace;
-            let models = pod.seen().was.models().to_vec();
-            vanished
-                .extend(models.into_iter().map(|model| ModelRef::new(model, namespace.clone())));
+            models.extend(models_of(&pod));
             pod.disconnect();
             state.gone.push_back((pod, now));
         }
         while state.gone.len() > self.max_gone {
             state.gone.pop_front();
         }
-        vanished
+        models
     }
 
     /// Forgets pods that terminated longer ago than the window.
@@ -140,11 +157,15 @@ impl Fleet {
         rooms.flat_map(|(_, pods)| pods.values().cloned()).collect()
     }
 
-    /// Returns how many pods are up, down and untried.
+    /// Returns how many pods are up, down and untried. One that starts or terminates and does not answer is none of them.
     pub(crate) fn count(&self) -> [usize; 3] {
         let mut counts = [0; 3];
         for pod in self.pods(|_| true) {
-            counts[match pod.seen().outcome {
+            let seen = pod.seen();
+            if seen.is_out_of_service() {
+                continue;
+            }
+            counts[match seen.outcome {
                 Outcome::Good(_) => 0,
                 Outcome::Failed(_) => 1,
                 Outcome::Untried => 2,

@@ -54,17 +54,24 @@ impl EppBackend {
     /// # Errors
     /// The first setting or file that cannot work, with its key and path.
     pub fn new(config: EppConfig, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
-        let sources = sources(&config);
-        Self::with_discovery(config, sources, clock)
+        Self::of_sources(config, Vec::new(), clock)
     }
 
-    /// A backend for targets that others find. `config` names none of its own then, or these as well.
+    /// A backend for targets that others find, and for those of `config`, if it names any.
     ///
     /// # Errors
     /// The first setting or file that cannot work, with its key and path.
     pub fn with_discovery(
         config: EppConfig,
-        sources: Vec<Box<dyn Discovery>>,
+        others: Vec<Box<dyn Discovery>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        Self::of_sources(EppConfig { others_find_targets: true, ..config }, others, clock)
+    }
+
+    fn of_sources(
+        config: EppConfig,
+        others: Vec<Box<dyn Discovery>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConfigError> {
         if let Err(errors) = config.validate()
@@ -74,6 +81,8 @@ impl EppBackend {
         }
         crate::selfmetrics::register();
         endpoint_picker::register();
+        let mut sources = sources(&config);
+        sources.extend(others);
         Ok(Self { shared: Arc::new(Shared::new(config, sources, clock)?) })
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct Seen {
     pub(crate) gauges: Option<(Arc<GaugePage>, Tick)>,
     /// By how many seconds its wall clock is ahead of ours.
     pub(crate) clock_ahead: Option<f64>,
+    /// Whether it is no failure if it does not answer.
+    may_be_silent: bool,
 }
 
 /// How the last scrape ended.
@@ -174,6 +176,11 @@ impl Seen {
         }
     }
 
+    /// Whether it serves nothing, and nobody expects it to: it starts or terminates, and does not answer.
+    pub(crate) fn is_out_of_service(&self) -> bool {
+        self.may_be_silent && matches!(self.outcome, Outcome::Failed(_))
+    }
+
     /// Whether the target served the model then or later.
     pub(crate) fn served_since(&self, model: &ModelId, since: Tick) -> bool {
         let serves = self.was != LastSeen::Unknown && self.was.may_serve(model);
@@ -199,10 +206,11 @@ impl Pod {
             (LastSeen::Unknown, Credential::Token)
         };
         let scraper = Scraper::new(target.url.clone(), credential, reader);
+        let may_be_silent = target.may_be_silent;
         Self {
             target,
             work: tokio::sync::Mutex::new(Work { scraper, history: History::new(window) }),
-            seen: Mutex::new(Seen { was, ..Seen::default() }),
+            seen: Mutex::new(Seen { was, may_be_silent, ..Seen::default() }),
             wake: Notify::new(),
             asked: AtomicBool::new(false),
         }
@@ -212,6 +220,13 @@ impl Pod {
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
         // Each change is one assignment, so a panic elsewhere leaves nothing half done.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets whether it may be silent; returns whether that makes a difference.
+    pub(crate) fn set_may_be_silent(&self, may_be_silent: bool) -> bool {
+        let mut seen = self.seen();
+        let before = std::mem::replace(&mut seen.may_be_silent, may_be_silent);
+        before != may_be_silent && matches!(seen.outcome, Outcome::Failed(_))
     }
 
     /// Requests a scrape now from the task of the live source.
@@ -351,7 +366,12 @@ impl Pod {
             Err(cause) => {
                 seen.failures += 1;
                 let is_new = seen.failures == 1;
-                if is_new {
+                if is_new && seen.may_be_silent {
+                    tracing::debug!(
+                        url = %self.target.url, error = %cause,
+                        "Target that starts or terminates does not answer"
+                    );
+                } else if is_new {
                     tracing::warn!(
                         url = %shown(&self.target.url), namespace = %self.target.namespace,
                         pod = %self.target.pod,

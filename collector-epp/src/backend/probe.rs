@@ -27,15 +27,20 @@ pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
     let pods = shared.fleet.pods(|_| true);
     let mut good = Vec::new();
     let mut failed = Vec::new();
+    let mut starting_or_leaving = 0;
     for pod in &pods {
         let seen = pod.seen();
+        if seen.is_out_of_service() {
+            starting_or_leaving += 1;
+            continue;
+        }
         match seen.page(not_before) {
             Ok(page) => good.push((pod, Arc::clone(page), seen.clock_ahead)),
             Err(cause) => failed.push((pod, cause)),
         }
     }
     checks.extend(duplicates(shared));
-    checks.extend(reachable(pods.len(), &failed));
+    checks.extend(reachable(pods.len() - starting_or_leaving, &failed));
     if good.is_empty() {
         for id in ["connection.clock", "metrics.engines", "metrics.names", "metrics.fields"] {
             checks.push(Check::new(id, CheckStatus::Skip, "no target answered"));
@@ -61,18 +66,26 @@ fn discovery(shared: &Shared) -> Check {
             .with_remedy("correct it; targets of other sources are scraped all the same"),
         None if count == 0 => Check::new(id, CheckStatus::Fail, "there is no target at all")
             .with_remedy(
-                "does epp.target_file name any, or does the name in epp.dns have records?",
+                "does epp.target_file name any, does the name in epp.dns have records, or does an \
+                 InferencePool of the cluster select a pod?",
             ),
         None => Check::new(
             id,
             CheckStatus::Pass,
             format!(
-                "{} in {}",
+                "{} in {}: {}",
                 counted(count, "target", "targets"),
-                counted(state.namespaces.len(), "namespace", "namespaces")
+                counted(state.namespaces.len(), "namespace", "namespaces"),
+                of_sources(&state.counts)
             ),
         ),
     }
+}
+
+/// How many targets each source has: `2 of epp.targets, 5 of epp.target_file: targets.json`.
+fn of_sources(counts: &[(String, usize)]) -> String {
+    let shown = counts.iter().take(SHOWN_MAX).map(|(source, count)| format!("{count} of {source}"));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Reports targets that are ignored because others are the same servers.

@@ -45,6 +45,8 @@ pub(crate) struct Found {
     pub(crate) unknown: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
     pub(crate) not_asked_yet: bool,
+    /// How many targets each source has.
+    pub(crate) counts: Vec<(String, usize)>,
 }
 
 /// A target that is left out because another one is the same server.
@@ -147,6 +149,7 @@ impl Sources {
                 found.unknown.push(last.failing.clone().unwrap_or_else(not_asked));
                 continue;
             };
+            found.counts.push((source.discovery.source().to_owned(), targets.len()));
             for target in targets {
                 let Target { namespace, pod, rank, .. } = target;
                 let duplicate = |of: &PodName, problem: String| Duplicate {

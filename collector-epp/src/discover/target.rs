@@ -32,6 +32,9 @@ pub struct Target {
     pub engine: Option<EngineName>,
     /// What the pod does where a request is served by several.
     pub role: Option<Role>,
+    /// Whether it is no failure if it does not answer, because it starts or terminates: then it serves nothing. May
+    /// change while it is scraped.
+    pub may_be_silent: bool,
 }
 
 /// A target as a user writes it, in `epp.targets`.
@@ -96,6 +99,7 @@ impl TargetSpec {
             model: self.model.as_deref().map(ModelId::from),
             rank: self.rank.as_deref().map(Arc::from),
             replica: self.replica.as_deref().map(PodName::from),
+            may_be_silent: false,
         })
     }
 }
@@ -104,6 +108,15 @@ impl Target {
     /// Returns the name of the row that its page is part of, unless the page names replicas itself.
     pub fn row_name(&self) -> &PodName {
         self.replica.as_ref().unwrap_or(&self.pod)
+    }
+
+    /// Whether it is the same page of the same server.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let Self { url, namespace, pod, rank, replica, model, engine, role, may_be_silent: _ } =
+            self;
+        (url, namespace, pod, rank) == (&other.url, &other.namespace, &other.pod, &other.rank)
+            && (replica, model) == (&other.replica, &other.model)
+            && (engine, role) == (&other.engine, &other.role)
     }
 
     /// Whether other targets may be servers of the same replica.

@@ -17,5 +17,6 @@ mod live;
 mod look;
 mod pages;
 mod read;
+mod silent;
 mod user_engines;
 mod world;

@@ -8,6 +8,7 @@ use collector_core::Namespace;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::pages::{self, PodEndpoint, PoolSpec};
 use super::{
     Content, Object, PodObject, PodPhase, ScalerObject, TEXT_MAX, WorkloadObject, system_time,
 };
@@ -102,7 +103,7 @@ impl Metadata {
 /// Reads an object of a kind.
 pub(super) fn read(kind: Kind, text: &str) -> Result<Object, serde_json::Error> {
     let object = match kind {
-        Kind::Pod => pod(serde_json::from_str(text)?),
+        Kind::Pod => pod(serde_json::from_str(text)?, pages::pod(text)?),
         // Of ReplicaSets there are ten for each Deployment, and nobody asks for their replicas.
         Kind::ReplicaSet => {
             workload(serde_json::from_str(text)?, |_: IgnoredAny| WorkloadObject::default())
@@ -116,6 +117,11 @@ pub(super) fn read(kind: Kind, text: &str) -> Result<Object, serde_json::Error> 
         Kind::LlmInferenceService => inference_service(serde_json::from_str(text)?),
         Kind::ScaledObject | Kind::HorizontalPodAutoscaler | Kind::VariantAutoscaling => {
             scaler(serde_json::from_str(text)?)
+        }
+        Kind::InferencePool => pool(serde_json::from_str(text)?),
+        Kind::EndpointSlice => {
+            let raw: Raw<IgnoredAny> = serde_json::from_str(text)?;
+            raw.metadata.into_object(Content::Slice(pages::slice(text)?))
         }
     };
     Ok(object)
@@ -157,7 +163,7 @@ struct Started {
     started_at: Option<Box<str>>,
 }
 
-fn pod(raw: Raw<IgnoredAny, PodStatus>) -> Object {
+fn pod(raw: Raw<IgnoredAny, PodStatus>, endpoint: PodEndpoint) -> Object {
     let mut metadata = raw.metadata;
     let phase = phase(metadata.deletion_timestamp.is_some(), raw.status.as_ref());
     let changed = changed(phase, &metadata, raw.status.as_ref());
@@ -172,6 +178,7 @@ fn pod(raw: Raw<IgnoredAny, PodStatus>) -> Object {
         is_worker: labels.worker_index.is_some_and(|index| &*index != "0"),
         phase,
         changed,
+        endpoint: Some(Box::new(endpoint)),
     };
     metadata.into_object(Content::Pod(content))
 }
@@ -383,6 +390,15 @@ impl TargetReference {
         // KEDA's default.
         Some(Target::new(self.kind.as_deref().unwrap_or("Deployment"), name))
     }
+}
+
+/// An InferencePool. Its specification is required.
+fn pool(raw: Raw<PoolSpec>) -> Object {
+    let content = match raw.spec {
+        Some(spec) => Content::Pool(spec.into()),
+        None => Content::Unreadable("it has no spec".to_owned()),
+    };
+    raw.metadata.into_object(content)
 }
 
 /// A text that is not longer than any that is meant.

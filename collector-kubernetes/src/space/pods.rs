@@ -152,7 +152,7 @@ impl Space {
         {
             self.deleted.insert(name.clone(), (now, model.clone()));
         }
-        Changes { models: model.into_iter().collect(), variants: false }
+        Changes { models: model.into_iter().collect(), ..Changes::default() }
     }
 
     /// Places all pods again.

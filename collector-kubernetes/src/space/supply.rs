@@ -45,7 +45,7 @@ impl Space {
         supply.deleted = of_model.map(|(name, (at, _))| (name.clone(), *at)).collect();
         let is_complete = self.unresolved.is_empty()
             && self.stray.is_empty()
-            && self.unreadable.is_empty()
+            && self.unreadable.keys().all(|(kind, _)| kind.is_of_pages())
             && variants.values().all(|described| self.workloads.contains_key(&described.target))
             && variants.keys().all(|name| !self.has_workers(model, name));
         Some(ModelSupply { supply, is_complete })
@@ -88,6 +88,7 @@ impl Space {
     /// Adds what is wrong with the objects of the namespace.
     pub(crate) fn report(&self, conditions: &mut BTreeSet<Condition>) {
         conditions.extend(self.conditions.iter().cloned());
+        self.pages.report(conditions);
         // One for all, and without their number: otherwise each pod that comes would be logged.
         if let Some(first) = self.stray.first() {
             let others = if self.stray.len() > 1 { ", as other pods of the namespace" } else { "" };
@@ -105,6 +106,7 @@ impl Space {
     pub(crate) fn count(&self, kind: Kind) -> usize {
         match kind {
             Kind::Pod => self.pods.len(),
+            Kind::InferencePool | Kind::EndpointSlice => self.pages.count(kind),
             Kind::ScaledObject | Kind::HorizontalPodAutoscaler | Kind::VariantAutoscaling => {
                 self.scalers.keys().filter(|(of, _)| *of == kind).count()
             }

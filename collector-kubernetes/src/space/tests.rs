@@ -15,7 +15,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { space: Space::new("n".into()), clock: ManualClock::new() }
+        Self { space: Space::new("n".into(), None), clock: ManualClock::new() }
     }
 
     fn put(&mut self, kind: Kind, object: &Value) -> Changes {
