@@ -165,6 +165,7 @@ async fn list_all(shared: &Shared, permits: &dyn Permits) -> Result<(), Unheard>
         }
     });
     join_all(lists).await;
+    shared.store.tidy();
     shared.set_listed(began);
     Ok(())
 }

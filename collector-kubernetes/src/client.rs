@@ -6,12 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use collector_core::text::shortened;
 use collector_core::{ErrorKind, Namespace};
-use collector_transport::root_cause;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::watch;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, cause_of};
 use crate::pages::PageSource;
 
 /// How the API server is reached, and which namespaces are watched.
@@ -71,7 +70,7 @@ impl ClusterConfig {
             ClientError(format!(
                 "kubernetes.kubeconfig: cannot use {}: {}",
                 path.display(),
-                root_cause(&error)
+                cause_of(&error)
             ))
         })
     }
@@ -85,7 +84,7 @@ impl ClusterConfig {
         // Watches have their own pauses.
         config.default_retry = false;
         Client::try_from(config).map_err(|error| {
-            ClientError(format!("the credentials cannot be used: {}", root_cause(&error)))
+            ClientError(format!("the credentials cannot be used: {}", cause_of(&error)))
         })
     }
 
@@ -95,13 +94,13 @@ impl ClusterConfig {
                 KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
             let config = Config::from_custom_kubeconfig(self.read_kubeconfig()?, &options).await;
             config.map_err(|error| {
-                ClientError(format!("kubernetes.kubeconfig: {}", root_cause(&error)))
+                ClientError(format!("kubernetes.kubeconfig: {}", cause_of(&error)))
             })
         } else {
             Config::incluster().map_err(|error| {
                 ClientError(format!(
                     "this is no pod with a service account ({}); set kubernetes.kubeconfig",
-                    root_cause(&error)
+                    cause_of(&error)
                 ))
             })
         }
@@ -204,6 +203,25 @@ mod tests {
             (Some(part), Some(error)) => assert!(error.contains(part), "{error:?} lacks {part:?}"),
             (expected, error) => panic!("expected {expected:?}, got {error:?}"),
         }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_a_command_for_credentials_has_nothing_that_it_was_given_or_has_written() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let exec = "{apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: Never, \
+                    args: ['-c', 'echo tell-nobody; exit 3'], env: [{name: KEY, value: tell-nobody}]}";
+        let kubeconfig = format!(
+            "current-context: a\ncontexts: [{{name: a, context: {{cluster: c, user: u}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:1'}}}}]\n\
+             users: [{{name: u, user: {{exec: {exec}}}}}]"
+        );
+        std::fs::write(file.path(), kubeconfig).unwrap();
+        let kubeconfig = Some(file.path().to_owned());
+        let config = ClusterConfig { kubeconfig, ..ClusterConfig::default() };
+        let Err(error) = config.connect().await else { panic!("the command fails") };
+        let error = error.to_string();
+        assert!(!error.contains("tell-nobody"), "{error}");
+        assert!(error.contains("the command of the kubeconfig") && error.contains('3'), "{error}");
     }
 
     #[test]

@@ -70,11 +70,14 @@ impl Cluster {
 
     fn with_connection(
         connection: Connection,
-        namespaces: Vec<Namespace>,
+        mut namespaces: Vec<Namespace>,
         pages: Option<PageSource>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         selfmetrics::register();
+        // Two watches of one namespace would overwrite each other's objects.
+        namespaces.sort_unstable();
+        namespaces.dedup();
         let shared = Shared {
             store: Arc::new(Store::new(clock, pages.clone())),
             connection: Arc::new(connection),

@@ -50,6 +50,7 @@ impl Drop for Live<'_> {
 /// Runs the watches with one client after the other.
 async fn keep_watching(shared: &Arc<Shared>) {
     let mut given = shared.connection.given();
+    let mut tasks = JoinSet::new();
     loop {
         given.mark_unchanged();
         let failed = match shared.connection.client().await {
@@ -64,16 +65,17 @@ async fn keep_watching(shared: &Arc<Shared>) {
             }
         };
         tokio::select! {
-            () = watch_all(shared), if !failed => {}
+            () = watch_all(shared, &mut tasks), if !failed => {}
             () = sleep(NO_CLIENT), if failed => {}
             _ = given.changed() => tracing::info!("A client was given: all objects are listed"),
         }
+        // One that is just storing what the former client has told does so before the next watches begin.
+        tasks.shutdown().await;
     }
 }
 
-/// Runs all watches, each in a task that ends when this is dropped. A panic in one ends all.
-async fn watch_all(shared: &Shared) {
-    let mut tasks = JoinSet::new();
+/// Runs all watches, each in a task. A panic in one ends all.
+async fn watch_all(shared: &Shared, tasks: &mut JoinSet<()>) {
     for id in shared.watches() {
         tasks.spawn(shared.watch(id).run());
     }

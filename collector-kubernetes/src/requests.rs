@@ -34,9 +34,11 @@ const REQUEST_MAX: Duration = Duration::from_secs(30);
 const QUESTION_MAX: Duration = Duration::from_secs(5);
 const ANSWER_MAX: usize = 32 << 20;
 
-/// How long a watch lasts. A server ends it with a bookmark, and accepts the next one: so that each kind is heard at
-/// least as often, also one of which no object changes.
+/// How long a watch lasts. A server ends it once it has told all changes, so that each kind is heard at least as often,
+/// also one of which no object changes.
 pub(crate) const WATCH: Duration = Duration::from_secs(30);
+/// How long the first watch after a list or a failure lasts: its end confirms soon that nothing is left to tell.
+pub(crate) const FIRST_WATCH: Duration = Duration::from_secs(1);
 /// How long a watch may be silent. A server that works has ended it before.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(45);
 
@@ -64,6 +66,7 @@ pub(crate) async fn list(
 ) -> Result<List, Failure> {
     let mut objects = Vec::new();
     let mut params = ListParams::default().limit(PAGE);
+    let mut pages = 0;
     loop {
         let request = Request::new(path(base, id)).list(&params);
         let request =
@@ -76,7 +79,9 @@ pub(crate) async fn list(
         };
         let text = in_time(read).await?;
         let next = read_page(id.kind, &text, &mut objects)?;
-        if objects.len() > OBJECTS_MAX {
+        pages += 1;
+        // Pages may be empty, and without an end.
+        if objects.len().max(pages) > OBJECTS_MAX {
             let why = format!("there are more than {OBJECTS_MAX} {}", id.kind.plural());
             return Err(Failure::new(ErrorKind::TooLarge, why));
         }
@@ -107,15 +112,15 @@ fn read_page(kind: Kind, text: &[u8], objects: &mut Vec<Object>) -> Result<Next,
     version.map(Next::End).ok_or_else(|| bad("a list", &"it has no resourceVersion"))
 }
 
-/// Opens a watch from a version.
+/// Opens a watch from a version, which the server ends after a time in whole seconds.
 pub(crate) async fn watch(
     client: &Client,
     base: &str,
     id: &WatchId,
     version: &str,
+    lasts: Duration,
 ) -> Result<Lines, Failure> {
-    // Not more than 32 bits ever.
-    let seconds = u32::try_from(WATCH.as_secs()).unwrap_or(u32::MAX);
+    let seconds = u32::try_from(lasts.as_secs()).unwrap_or(u32::MAX);
     let params = WatchParams::default().timeout(seconds);
     let request = Request::new(path(base, id)).watch(&params, version);
     let request =

@@ -121,10 +121,14 @@ impl Store {
         self.notify(&mut state);
     }
 
-    /// Takes a complete list: what it lacks was deleted. `as_of` is when it was begun.
-    pub(crate) fn replace(&self, id: &WatchId, objects: Vec<Object>, as_of: Tick) {
+    /// Takes a complete list: what it lacks was deleted. `as_of` is when it was begun. Returns whether it was taken: one
+    /// that was begun before another list or a watch told more is out of date.
+    pub(crate) fn replace(&self, id: &WatchId, objects: Vec<Object>, as_of: Tick) -> bool {
         let now = self.now();
         let mut state = self.write();
+        if state.watches.was_heard_after(id, as_of) {
+            return false;
+        }
         let listed: HashSet<(Namespace, Arc<str>)> = objects
             .iter()
             .map(|object| (object.namespace.clone(), Arc::clone(&object.name)))
@@ -145,10 +149,20 @@ impl Store {
             state.remove(id.kind, &namespace, &name, now);
         }
         state.watches.heard(id, as_of);
+        // At once: if it was the last list, answers are given from now on.
+        self.resolve(&mut state, now);
         self.announce();
+        true
     }
 
-    /// The watch was heard: an event, a bookmark, or that it was opened.
+    /// A watch was opened again. What it tells is still to come, so the age stays.
+    pub(crate) fn opened(&self, id: &WatchId) {
+        if self.write().watches.opened(id) {
+            self.announce();
+        }
+    }
+
+    /// The watch was heard: an event, a bookmark, or that it ended as it should.
     pub(crate) fn heard(&self, id: &WatchId) {
         let now = self.now();
         if self.write().watches.heard(id, now) {
@@ -156,10 +170,16 @@ impl Store {
         }
     }
 
-    /// The server has no such kind.
-    pub(crate) fn not_served(&self, id: &WatchId) {
-        self.replace(id, Vec::new(), self.now());
+    /// The server says that it has no such kind. Returns whether that counts: for a while it does not if it had the kind
+    /// before.
+    pub(crate) fn not_served(&self, id: &WatchId) -> bool {
+        let now = self.now();
+        if !self.write().watches.is_gone(id, now) {
+            return false;
+        }
+        self.replace(id, Vec::new(), now);
         self.write().watches.not_served(id);
+        true
     }
 
     /// A try to list or to watch has failed. Returns whether the watch was not lost before.
@@ -211,7 +231,10 @@ impl Store {
     /// Finds what follows from changes, once every kind is listed: before, everything would seem to miss something.
     pub(crate) fn settle(&self) {
         let now = self.now();
-        let mut state = self.write();
+        self.resolve(&mut self.write(), now);
+    }
+
+    fn resolve(&self, state: &mut State, now: Tick) {
         if state.watches.are_listed() && state.resolve(now) {
             self.generation.fetch_add(1, Ordering::Relaxed);
         }

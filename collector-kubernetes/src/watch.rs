@@ -43,7 +43,9 @@ impl Watch {
                 sleep(pause.after(&failure)).await;
             }
             match self.list(&Unlimited).await {
-                Ok(Listed::Served) => pause = Pause::default(),
+                // A watch that ends as it should resets the pause: of a list alone, a server may say at once that it is
+                // too old.
+                Ok(Listed::Served) => {}
                 Ok(Listed::NotServed) => sleep(jittered(LOOK_AGAIN)).await,
                 Err(failure) => {
                     self.lost(&failure);
@@ -62,9 +64,10 @@ impl Watch {
             let began = self.store.now();
             match requests::list(&client, base, &self.id, permits).await {
                 Ok(list) => {
-                    self.store.replace(&self.id, list.objects, began);
-                    let position = Position { base, version: list.version };
-                    self.store.set_position(&self.id, Some(position));
+                    if self.store.replace(&self.id, list.objects, began) {
+                        let position = Position { base, version: list.version };
+                        self.store.set_position(&self.id, Some(position));
+                    }
                     return Ok(Listed::Served);
                 }
                 Err(failure) if self.is_not_served(&client, base, &failure).await => {
@@ -73,12 +76,10 @@ impl Watch {
                 Err(failure) => return Err(failure),
             }
         }
+        let is_gone = !self.id.kind.is_built_in() && self.store.not_served(&self.id);
         match missing {
-            Some(failure) if self.id.kind.is_built_in() => Err(failure),
-            _ => {
-                self.store.not_served(&self.id);
-                Ok(Listed::NotServed)
-            }
+            Some(failure) if !is_gone => Err(failure),
+            _ => Ok(Listed::NotServed),
         }
     }
 
@@ -96,18 +97,24 @@ impl Watch {
     /// Watches from a position on, until only a new list helps. A watch that cannot be opened is lost; one that breaks
     /// is opened again first.
     async fn follow(&self, mut position: Position, pause: &mut Pause) -> Failure {
+        let mut lasts = requests::FIRST_WATCH;
         loop {
             let began = Instant::now();
             let opened = match self.connection.client().await {
                 Ok(client) => {
-                    requests::watch(&client, position.base, &self.id, &position.version).await
+                    let version = &position.version;
+                    requests::watch(&client, position.base, &self.id, version, lasts).await
                 }
                 Err(failure) => Err(failure),
             };
             let failure = match opened {
                 Ok(lines) => {
-                    self.store.heard(&self.id);
-                    match self.take(lines, &mut position).await {
+                    self.store.opened(&self.id);
+                    let taken = self.take(lines, &mut position).await;
+                    if taken.is_ok() {
+                        self.store.heard(&self.id);
+                    }
+                    match taken {
                         // A server that ends watches at once is not asked all the time.
                         Ok(()) if began.elapsed() < PAUSE_MIN => {
                             sleep(pause.next()).await;
@@ -115,6 +122,7 @@ impl Watch {
                         }
                         Ok(()) => {
                             *pause = Pause::default();
+                            lasts = requests::WATCH;
                             continue;
                         }
                         Err(failure) => failure,
@@ -126,6 +134,7 @@ impl Watch {
                     failure
                 }
             };
+            lasts = requests::FIRST_WATCH;
             selfmetrics::restarted(self.id.kind);
             if needs_list(&failure) {
                 return failure;

@@ -10,6 +10,9 @@ use collector_core::{ErrorKind, Namespace, Tick};
 
 use crate::kind::Kind;
 
+/// How long a kind that was served must be missing until its objects are forgotten.
+const GONE_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// A watch: of a kind in one namespace, or in all.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct WatchId {
@@ -50,6 +53,8 @@ struct Watch {
     /// Since when it is not heard, and why, if the last try failed; otherwise since when it is tried.
     lost: Option<Lost>,
     began: Tick,
+    /// Since when the server says that it has no such kind any more.
+    missing: Option<Tick>,
     /// Where a watch goes on.
     position: Option<Position>,
 }
@@ -89,7 +94,8 @@ impl Watches {
             self.states.clear();
         }
         for id in ids {
-            let watch = || Watch { heard: None, lost: None, began: now, position: None };
+            let watch =
+                || Watch { heard: None, lost: None, began: now, missing: None, position: None };
             self.states.entry(id).or_insert_with(watch);
         }
         self.no_client = None;
@@ -121,8 +127,29 @@ impl Watches {
         self.set(id, Heard::NotServed);
     }
 
+    /// Whether the server has no such kind, now that it says so: one that has just started says it of kinds that it has.
+    pub(crate) fn is_gone(&mut self, id: &WatchId, now: Tick) -> bool {
+        let Some(watch) = self.states.get_mut(id) else { return false };
+        match watch.heard {
+            Some(Heard::At(_)) => watch.missing.get_or_insert(now).age(now) >= GONE_AFTER,
+            Some(Heard::NotServed) | None => true,
+        }
+    }
+
+    /// Whether the watch was heard after this.
+    pub(crate) fn was_heard_after(&self, id: &WatchId, at: Tick) -> bool {
+        let watch = self.states.get(id);
+        watch.is_some_and(|watch| matches!(watch.heard, Some(Heard::At(heard)) if heard > at))
+    }
+
+    /// The watch was opened. Returns whether it was lost before.
+    pub(crate) fn opened(&mut self, id: &WatchId) -> bool {
+        self.states.get_mut(id).is_some_and(|watch| watch.lost.take().is_some())
+    }
+
     fn set(&mut self, id: &WatchId, heard: Heard) -> bool {
         let Some(watch) = self.states.get_mut(id) else { return false };
+        watch.missing = None;
         let was_lost = watch.lost.take().is_some();
         was_lost | watch.heard.replace(heard).is_none()
     }

@@ -47,7 +47,7 @@ impl Space {
             && self.stray.is_empty()
             && self.unreadable.keys().all(|(kind, _)| kind.is_of_pages())
             && variants.values().all(|described| self.workloads.contains_key(&described.target))
-            && variants.keys().all(|name| !self.has_workers(model, name));
+            && variants.keys().map(Some).chain([None]).all(|name| !self.has_workers(model, name));
         Some(ModelSupply { supply, is_complete })
     }
 
@@ -61,8 +61,8 @@ impl Space {
         names.into_iter().flatten().filter_map(pod).collect()
     }
 
-    fn has_workers(&self, model: &ModelId, variant: &VariantName) -> bool {
-        let group = Group { model: model.clone(), variant: Some(variant.clone()) };
+    fn has_workers(&self, model: &ModelId, variant: Option<&VariantName>) -> bool {
+        let group = Group { model: model.clone(), variant: variant.cloned() };
         self.members.get(&group).is_some_and(|members| !members.workers.is_empty())
     }
 

@@ -218,6 +218,19 @@ fn of_a_group_the_leader_is_the_replica() {
 }
 
 #[test]
+fn a_worker_that_belongs_to_no_variant_is_no_known_zero() {
+    let mut fixture = Fixture::new();
+    fixture.variant("v", "m", "Deployment", "d");
+    fixture.deployment("d", 0);
+    fixture.put(Kind::LeaderWorkerSet, &json!({"metadata": metadata("g", None), "spec": {}}));
+    let labels = json!({"leaderworkerset.sigs.k8s.io/name": "g", "llm-d.ai/model": "m",
+        "leaderworkerset.sigs.k8s.io/worker-index": "1"});
+    assert!(fixture.supply("m").is_complete);
+    fixture.labelled("g-0-1", None, &labels);
+    assert!(!fixture.supply("m").is_complete);
+}
+
+#[test]
 fn a_pod_without_an_owner_counts_by_its_labels() {
     let mut fixture = Fixture::new();
     fixture.variant("v", "org/m", "Deployment", "d");

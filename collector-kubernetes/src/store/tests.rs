@@ -186,3 +186,53 @@ fn a_kind_that_is_not_served_counts_as_listed() {
     fixture.clock.advance(Duration::from_secs(600));
     assert!(matches!(fixture.store.known(&model()), Ok(Known::No(_))));
 }
+
+#[test]
+fn once_the_last_list_is_there_the_model_is_known() {
+    let fixture = Fixture::new();
+    fixture.list(Kind::HorizontalPodAutoscaler, &[hpa()]);
+    fixture.list(Kind::Deployment, &[object("d", &Value::Null)]);
+    fixture.list(Kind::ReplicaSet, &[object("rs", &owner("Deployment", "d"))]);
+    fixture.list(Kind::Pod, &[object("p", &owner("ReplicaSet", "rs"))]);
+    assert_eq!(fixture.pods(), ["p"]);
+}
+
+#[test]
+fn a_list_that_comes_late_removes_nothing_that_a_watch_has_told() {
+    let fixture = Fixture::listed();
+    let pod = |name: &str| object(name, &owner("ReplicaSet", "rs"));
+    let began = fixture.clock.now();
+    fixture.clock.advance(Duration::from_secs(1));
+    fixture.put(Kind::Pod, &pod("q"));
+    let late = Object::read(Kind::Pod, &pod("p").to_string()).unwrap();
+    assert!(!fixture.store.replace(&id(Kind::Pod), vec![late], began));
+    assert_eq!(fixture.pods(), ["p", "q"]);
+}
+
+#[test]
+fn a_watch_that_is_opened_again_confirms_nothing_yet() {
+    let fixture = Fixture::listed();
+    let since = fixture.clock.now();
+    let lost = Lost { since, kind: ErrorKind::Connect, why: "refused".to_owned() };
+    fixture.store.lost(&id(Kind::Pod), lost);
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.store.opened(&id(Kind::Pod));
+    let age = fixture.store.as_of().unwrap().age(fixture.clock.now());
+    assert_eq!(age, Duration::from_secs(60));
+}
+
+#[test]
+fn a_kind_that_is_missing_for_a_moment_keeps_its_objects() {
+    let fixture = Fixture::listed();
+    let hpas = id(Kind::HorizontalPodAutoscaler);
+    assert!(!fixture.store.not_served(&hpas));
+    fixture.clock.advance(Duration::from_secs(59));
+    assert!(!fixture.store.not_served(&hpas));
+    assert_eq!(fixture.pods(), ["p"]);
+    fixture.list(Kind::HorizontalPodAutoscaler, &[hpa()]);
+    fixture.clock.advance(Duration::from_secs(1));
+    assert!(!fixture.store.not_served(&hpas), "it was there meanwhile");
+    fixture.clock.advance(Duration::from_secs(60));
+    assert!(fixture.store.not_served(&hpas));
+    assert!(matches!(fixture.store.known(&model()), Ok(Known::No(_))));
+}

@@ -204,3 +204,31 @@ async fn after_a_restart_the_lists_do_not_come_at_once() {
     let after = server.counters().requests(Verb::List, kinds::PODS);
     assert_eq!(after, before, "none of them lists again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_the_supply_is_as_old_as_that_until_the_server_has_told_what_changed() {
+    let mut server = server(1).await;
+    let watching = Watching::new(&server);
+    watching.wait_for("0=ready").await;
+    server.stop().await.unwrap();
+    watching.wait_for_failure("is lost since").await;
+    tokio::time::sleep(MINUTE).await;
+    server.set_fault(Scope::Verb(Verb::Watch, kinds::PODS), Fault::SilentWatch);
+    server.resume().unwrap();
+    watching.wait_for("0=ready").await;
+    assert!(watching.age() >= MINUTE, "{:?}", watching.age());
+    server.clear_faults();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(watching.age() < Duration::from_secs(40), "{:?}", watching.age());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_each_watch_after_a_list_is_not_asked_for_lists_all_the_time() {
+    let server = server(1).await;
+    server.set_fault(Scope::Verb(Verb::Watch, kinds::PODS), Fault::Gone);
+    let watching = Watching::new(&server);
+    watching.wait_for("0=ready").await;
+    tokio::time::sleep(2 * MINUTE).await;
+    let lists = server.counters().requests(Verb::List, kinds::PODS);
+    assert!(lists < 15, "{lists} lists in two minutes");
+}

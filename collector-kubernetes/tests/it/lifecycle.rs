@@ -160,3 +160,35 @@ async fn a_live_source_that_is_started_again_lists_nothing_again() {
     second.wait_for("0=ready p=starting").await;
     assert_eq!(server.counters().requests(Verb::List, kinds::PODS), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_not_served_for_a_moment_keeps_its_objects() {
+    let server = server(1).await;
+    server.delete(kinds::HORIZONTAL_POD_AUTOSCALERS, NAMESPACE, "v");
+    let object = || {
+        let object = fixtures::scaled_object(NAMESPACE, "v", "d");
+        object.annotations(&[("llm-d.ai/model-id", "org/m")])
+    };
+    server.apply(object());
+    let watching = Watching::new(&server);
+    watching.wait_for("0=ready").await;
+    server.stop_serving(kinds::SCALED_OBJECTS);
+    watching.wait_for_failure("the watch of scaledobjects is lost").await;
+    assert_eq!(watching.cluster.directory().variants().len(), 1);
+    server.serve(kinds::SCALED_OBJECTS);
+    server.apply(object());
+    watching.wait_for("0=ready").await;
+    server.stop_serving(kinds::SCALED_OBJECTS);
+    let is_missing = |answer: &Answer| matches!(answer, Answer::Missing { .. });
+    watching.wait("that the model is missing", is_missing).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_named_twice_is_watched_once() {
+    let server = server(1).await;
+    let kubeconfig = Kubeconfig::new(&server.url());
+    let namespaces = vec![NAMESPACE.into(), NAMESPACE.into()];
+    let watching = Watching::with_config(ClusterConfig { namespaces, ..kubeconfig.config() });
+    watching.wait_for("0=ready").await;
+    assert_eq!(server.counters().requests(Verb::List, kinds::PODS), 1);
+}
