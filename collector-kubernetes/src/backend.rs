@@ -165,6 +165,10 @@ async fn list_all(shared: &Shared, permits: &dyn Permits) -> Result<(), Unheard>
         }
     });
     join_all(lists).await;
+    if shared.has_another_client() {
+        let why = "another client was given while the objects were listed".to_owned();
+        return Err(Unheard { kind: ErrorKind::Disconnected, why });
+    }
     shared.store.tidy();
     shared.set_listed(began);
     Ok(())

@@ -150,6 +150,11 @@ impl Shared {
         self.store.begin(self.watches(), is_another);
     }
 
+    /// Whether another client was given since the watches began.
+    pub(crate) fn has_another_client(&self) -> bool {
+        *self.connection.given().borrow() != self.begun_with.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn watch(&self, id: WatchId) -> Watch {
         Watch { id, store: Arc::clone(&self.store), connection: Arc::clone(&self.connection) }
     }

@@ -11,6 +11,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use kube::{Api, Client, Error};
 
+use crate::failure::cause_of;
+
 /// Where every cluster has it.
 const NAMESPACE: &str = "kube-system";
 const CONFIG_MAP: &str = "extension-apiserver-authentication";
@@ -77,7 +79,7 @@ pub async fn read_request_headers(client: &Client) -> Result<RequestHeaders, Str
             "{place} may not be read: bind the Role extension-apiserver-authentication-reader of {NAMESPACE} to the service \
              account of the collector"
         ),
-        error => format!("{place} cannot be read: {error}"),
+        error => format!("{place} cannot be read: {}", cause_of(error)),
     })?;
     let data = config_map.data.unwrap_or_default();
     let Some(client_ca) = data.get("requestheader-client-ca-file") else {
@@ -133,7 +135,9 @@ pub async fn review_access(
              system:auth-delegator to it"
                 .to_owned()
         }
-        error => format!("the API server did not answer a SubjectAccessReview: {error}"),
+        error => {
+            format!("the API server did not answer a SubjectAccessReview: {}", cause_of(error))
+        }
     })?;
     let Some(status) = answer.status else {
         return Err("the API server answered a SubjectAccessReview without a status".to_owned());

@@ -41,6 +41,8 @@ pub(crate) struct Space {
     /// The variants by name.
     names: HashMap<VariantName, Arc<Variant>>,
     models: BTreeMap<ModelId, BTreeMap<VariantName, Described>>,
+    /// Models that an object describes without a workload that is its own: pods of others may serve them.
+    unclaimed: BTreeSet<ModelId>,
     /// The workloads that LLMInferenceServices own.
     children: HashMap<Target, Vec<Target>>,
     /// The models by the values that the label `llm-d.ai/model` may have; `None` where several fit.
@@ -83,6 +85,7 @@ impl Space {
             claims: HashMap::new(),
             names: HashMap::new(),
             models: BTreeMap::new(),
+            unclaimed: BTreeSet::new(),
             children: HashMap::new(),
             labels: HashMap::new(),
             members: HashMap::new(),

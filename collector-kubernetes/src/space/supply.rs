@@ -13,8 +13,9 @@ use super::variants::{Described, RENAMED_FOR};
 use crate::conditions::Condition;
 use crate::kind::{Kind, Target, TargetKind};
 
-/// How long deleted pods are part of the supply.
-const DELETED_FOR: Duration = Duration::from_secs(120);
+/// How long deleted pods are part of the supply: longer than a source that fails is believed by default, whose last answer
+/// still has them.
+const DELETED_FOR: Duration = Duration::from_secs(600);
 
 /// The supply of a model.
 #[derive(Clone, PartialEq, Debug)]
@@ -45,6 +46,7 @@ impl Space {
         supply.deleted = of_model.map(|(name, (at, _))| (name.clone(), *at)).collect();
         let is_complete = self.unresolved.is_empty()
             && self.stray.is_empty()
+            && !self.unclaimed.contains(model)
             && self.unreadable.keys().all(|(kind, _)| kind.is_of_pages())
             && variants.values().all(|described| self.workloads.contains_key(&described.target))
             && variants.keys().map(Some).chain([None]).all(|name| !self.has_workers(model, name));

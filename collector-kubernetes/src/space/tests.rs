@@ -165,7 +165,7 @@ fn the_state_of_a_pod_changes_with_its_time() {
 }
 
 #[test]
-fn a_deleted_pod_is_kept_as_that_for_two_minutes() {
+fn a_deleted_pod_is_remembered_for_longer_than_a_failing_source_is_believed() {
     let mut fixture = Fixture::new();
     fixture.variant("v", "m", "Deployment", "d");
     fixture.deployment("d", 1);
@@ -179,7 +179,11 @@ fn a_deleted_pod_is_kept_as_that_for_two_minutes() {
     let gone = fixture.supply("m");
     assert!(gone.supply.is_zero() && gone.is_complete);
     assert_eq!(gone.supply.deleted, [("p".into(), fixture.clock.now())]);
-    fixture.clock.advance(std::time::Duration::from_secs(121));
+    let believed = collector_core::FreshnessThresholds::default().unavailable_threshold;
+    fixture.clock.advance(believed);
+    fixture.space.tidy(fixture.clock.now());
+    assert!(fixture.supply("m").supply.saw_delete(&"p".into(), Tick::MIN));
+    fixture.clock.advance(2 * believed);
     fixture.space.tidy(fixture.clock.now());
     assert_eq!(fixture.supply("m").supply.deleted, []);
 }
@@ -401,4 +405,24 @@ fn a_model_id_that_was_changed_in_place_is_reported_for_ten_minutes() {
     assert!(fixture.space.is_unresolved());
     fixture.space.resolve(fixture.clock.now());
     assert_eq!(fixture.conditions(), Vec::<String>::new());
+}
+
+#[test]
+fn a_model_whose_object_has_no_workload_of_its_own_is_no_known_zero() {
+    for (name, target) in [("w", json!({"kind": "Deployment", "name": "d"})), ("w", Value::Null)] {
+        let mut fixture = Fixture::new();
+        fixture.deployment("d", 1);
+        fixture.deployment("empty", 0);
+        fixture.variant("a", "first", "Deployment", "d");
+        fixture.variant("b", "second", "Deployment", "empty");
+        fixture.pod("p", "d-rs", true);
+        assert!(fixture.supply("second").is_complete);
+        let mut disputed = scaler(name, "second", "Deployment", "d");
+        disputed["spec"]["scaleTargetRef"] = target;
+        fixture.put(Kind::HorizontalPodAutoscaler, &disputed);
+        assert!(!fixture.supply("second").is_complete, "the pod may serve it as well");
+        fixture.remove(Kind::HorizontalPodAutoscaler, "w");
+        fixture.variant("c", "second", "Deployment", "empty");
+        assert!(fixture.supply("second").is_complete, "two of one model on one target hide no pod");
+    }
 }

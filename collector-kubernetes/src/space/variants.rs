@@ -35,6 +35,7 @@ struct Found {
     /// Which object describes a target, and the variant of a name.
     of_target: HashMap<Target, String>,
     of_name: HashMap<VariantName, String>,
+    unclaimed: BTreeSet<ModelId>,
     conditions: BTreeSet<Condition>,
 }
 
@@ -71,6 +72,7 @@ impl Space {
         self.models = found.models;
         self.claims = found.claims;
         self.names = found.names;
+        self.unclaimed = found.unclaimed;
         self.conditions = found.conditions;
         has_changed
     }
@@ -96,6 +98,7 @@ impl Space {
                 "it has no scaleTargetRef, so no pods are its own".to_owned(),
                 "set spec.scaleTargetRef to the workload that runs the model",
             );
+            found.unclaimed.insert(ModelId::new(Arc::clone(model)));
             return;
         };
         if let Some((former, _)) = self.renamed.get(&(kind, Arc::clone(name))) {
@@ -195,6 +198,9 @@ impl Space {
             of_model.insert(variant.name.clone(), described);
             return true;
         };
+        if found.claims.get(target).is_none_or(|claimed| claimed.model != variant.model) {
+            found.unclaimed.insert(variant.model.model.clone());
+        }
         let remedy = "delete one of them, or its annotation llm-d.ai/model-id";
         let name = variant.name.as_str();
         found.conditions.insert(self.condition(kind.as_str(), name, problem, remedy));

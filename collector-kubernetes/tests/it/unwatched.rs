@@ -78,3 +78,24 @@ async fn without_a_client_a_fetch_says_so() {
     let error = cluster.fetch(Ask::new(&[model()], &*clock)).await.unwrap_err();
     assert!(error.to_string().contains("no client has been given yet"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn lists_of_two_clusters_are_no_answer() {
+    let (first, second) = (server(1).await, server(2).await);
+    let clock = Arc::new(TokioClock::new());
+    let kubeconfigs = [Kubeconfig::new(&first.url()), Kubeconfig::new(&second.url())];
+    let cluster = Cluster::without_client(Vec::new(), clock.clone());
+    cluster.set_client(kubeconfigs[0].config().connect().await.unwrap());
+    let held = first.hold_pages(kinds::PODS);
+    let models = [model()];
+    let fetch = cluster.fetch(Ask::new(&models, &*clock));
+    let exchange = async {
+        first.wait_for(|counters| counters.held_pages(kinds::PODS) == 1).await;
+        cluster.set_client(kubeconfigs[1].config().connect().await.unwrap());
+        drop(held);
+    };
+    let error = tokio::join!(fetch, exchange).0.unwrap_err();
+    assert!(error.to_string().contains("another client was given"), "{error}");
+    let answers = cluster.fetch(Ask::new(&models, &*clock)).await.unwrap();
+    assert_eq!(shown(answers.get(&model()).unwrap()).as_deref(), Some("0=ready 1=ready"));
+}
