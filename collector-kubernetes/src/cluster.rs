@@ -94,6 +94,9 @@ impl Cluster {
 
     /// Uses this client from now on, also while the watches run: they begin again with it. What the former one told stays,
     /// and ages, until everything is listed again; the new client may be one of another cluster.
+    ///
+    /// Make it with `default_retry = false` (`kube::Config`): the watches have pauses of their own, and a client that repeats
+    /// requests by itself asks an overloaded server more often.
     pub fn set_client(&self, client: Client) {
         self.shared.connection.give(client);
     }

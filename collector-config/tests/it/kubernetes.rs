@@ -8,7 +8,7 @@ use collector_config::Loader;
 use collector_core::supply::PodState;
 use collector_core::{Clock, MetricsCollector as _, ModelRef};
 use collector_engine::Discovery;
-use collector_testkit::kubernetes::{self, fixtures};
+use collector_testkit::kubernetes::{self, fixtures, kinds};
 use collector_testkit::{FakeBackend, TokioClock};
 use tempfile::NamedTempFile;
 
@@ -60,6 +60,40 @@ async fn models_of_the_cluster_are_tracked_and_their_pods_have_variants() {
     assert!(reading.value().replicas.iter().all(|replica| replica.cost == Some(7.0)));
     let supply = reading.value().supply.as_ref().unwrap();
     assert_eq!((supply.count(PodState::Ready), supply.wanted()), (2, Some(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_only_the_cluster_knows_is_tracked_until_its_objects_go() {
+    let mut server = kubernetes::Cluster::start().await.unwrap();
+    server.apply_all(fixtures::deployment("prod", "d", 0));
+    let hpa = fixtures::horizontal_pod_autoscaler("prod", "v", "d");
+    server.apply(hpa.annotations(&[("llm-d.ai/model-id", "org/m")]));
+    let file = kubeconfig(&server.url());
+    let config = loader(&file.path().to_string_lossy()).load().unwrap().config;
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+    let (_, cluster) = config
+        .build_other_backends(Arc::clone(&clock), |_| Vec::new())
+        .map(|mut backends| backends.pop().unwrap())
+        .unwrap();
+    let measured = Arc::new(FakeBackend::new(Arc::clone(&clock)));
+    let builder = config.builder_over(vec![measured, cluster], clock).unwrap();
+    let collector = builder.discover(Discovery::default()).build().unwrap();
+    collector.start_background_worker().await.unwrap();
+    let wait_for = async |count: usize| {
+        let wait = async {
+            while collector.tracked_names().len() != count {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(600), wait).await.unwrap();
+    };
+    wait_for(1).await;
+    server.stop().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    assert_eq!(collector.tracked_names().len(), 1, "an API server that is away untracks nothing");
+    server.resume().unwrap();
+    server.delete(kinds::HORIZONTAL_POD_AUTOSCALERS, "prod", "v");
+    wait_for(0).await;
 }
 
 #[test]
