@@ -211,7 +211,7 @@ async fn after_an_outage_the_supply_is_as_old_as_that_until_the_server_has_told_
     let watching = Watching::new(&server);
     watching.wait_for("0=ready").await;
     server.stop().await.unwrap();
-    watching.wait_for_failure("is lost since").await;
+    watching.wait_for_failure("cannot connect").await;
     tokio::time::sleep(MINUTE).await;
     server.set_fault(Scope::Verb(Verb::Watch, kinds::PODS), Fault::SilentWatch);
     server.resume().unwrap();

@@ -173,7 +173,7 @@ async fn a_kind_that_is_not_served_for_a_moment_keeps_its_objects() {
     let watching = Watching::new(&server);
     watching.wait_for("0=ready").await;
     server.stop_serving(kinds::SCALED_OBJECTS);
-    watching.wait_for_failure("the watch of scaledobjects is lost").await;
+    watching.wait_for_failure("scaledobjects").await;
     assert_eq!(watching.cluster.directory().variants().len(), 1);
     server.serve(kinds::SCALED_OBJECTS);
     server.apply(object());
