@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use collector_core::{Clock, ErrorKind, Permit, Permits, Tick};
-use collector_transport::{ConfigError, Tls, TlsSettings, Wording, find, redirect};
+use collector_transport::{ConfigError, Tls, TlsSettings, Wording, find, redirect, shown};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::Instant;
@@ -165,12 +165,10 @@ impl Client {
         credentials: Credentials,
     ) -> Result<Self, ConfigError> {
         let url = config.base_url()?;
+        let shown = shown(&url).trim_end_matches('/').to_owned();
         let encrypted = url.scheme() == "https";
         if !encrypted && credentials.hold_secrets() {
-            tracing::warn!(
-                url = url.as_str(),
-                "Credentials are sent unencrypted (prometheus.allow_http)"
-            );
+            tracing::warn!(url = shown, "Credentials are sent unencrypted (prometheus.allow_http)");
         }
         let (proxy, proxy_setting) = Proxy::new(config, &url)?.unzip();
         let mut http = reqwest::Client::builder()
@@ -201,7 +199,7 @@ impl Client {
         Ok(Self {
             http,
             query_url,
-            shown: url.as_str().trim_end_matches('/').to_owned(),
+            shown,
             credentials,
             proxy,
             tls,

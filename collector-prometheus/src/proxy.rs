@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use collector_core::ErrorKind;
-use collector_transport::{ConfigError, Unresolved, find, root_cause};
+use collector_transport::{ConfigError, Unresolved, find, root_cause, shown};
 use reqwest::Url;
 
 use crate::SECTION;
@@ -32,14 +32,12 @@ impl Proxy {
         config: &PrometheusConfig,
         server: &Url,
     ) -> Result<Option<(Self, reqwest::Proxy)>, ConfigError> {
-        let Some(mut url) = config.proxy_url()? else { return Ok(None) };
+        let Some(url) = config.proxy_url()? else { return Ok(None) };
         let setting = reqwest::Proxy::all(url.as_str())
             .map_err(|_| SECTION.error("proxy", "the HTTP client cannot use it"))?;
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
         let port = server.port_or_known_default().unwrap_or_default();
         let proxy = Self {
-            shown: url.as_str().trim_end_matches('/').to_owned(),
+            shown: shown(&url).trim_end_matches('/').to_owned(),
             key: SECTION.key_and_origin("proxy", config.proxy_origin.as_deref()),
             target: format!("{}:{port}", server.host_str().unwrap_or_default()),
             tunnels: server.scheme() == "https",

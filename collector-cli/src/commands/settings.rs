@@ -205,6 +205,10 @@ pub(super) fn with_origin(loaded: &Loaded, problem: &str) -> String {
     let key = problem.split(':').next().unwrap_or_default();
     match loaded.origins.of(key) {
         Origin::Default => problem.to_owned(),
+        // An argument without a name is its value, which the problem has.
+        Origin::Flag(name) if !name.starts_with('-') => {
+            problem.split_once(": ").map_or(problem, |(_, problem)| problem).to_owned()
+        }
         origin => format!("{origin}: {problem}"),
     }
 }

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -37,13 +36,16 @@ impl ScalerDoor for ExternalMetricsDoor {
         Some(config.external_metrics.listen).filter(|_| config.external_metrics.enabled)
     }
 
-    fn files(config: &CollectorConfig) -> Vec<(&'static str, Option<&PathBuf>)> {
-        let config = &config.external_metrics;
-        vec![
-            ("external_metrics.front_proxy_ca_path", config.front_proxy_ca_path.as_ref()),
-            ("external_metrics.tls_cert_path", config.tls_cert_path.as_ref()),
-            ("external_metrics.tls_key_path", config.tls_key_path.as_ref()),
-        ]
+    fn is_fixed(key: &str, config: &CollectorConfig) -> bool {
+        match key {
+            // The client of the API server is the door's own.
+            "kubernetes.context" | "kubernetes.kubeconfig" => asks_cluster(config),
+            "kubernetes.enabled" => config.external_metrics.front_proxy_ca_path.is_some(),
+            key => {
+                key.starts_with("external_metrics.tls_")
+                    || key.starts_with("external_metrics.front_proxy_")
+            }
+        }
     }
 
     async fn listen(

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use collector_config::{CollectorConfig, Loaded};
@@ -27,12 +26,8 @@ impl ScalerDoor for Keda {
         config.keda.listen
     }
 
-    fn files(config: &CollectorConfig) -> Vec<(&'static str, Option<&PathBuf>)> {
-        vec![
-            ("keda.tls_cert_path", config.keda.tls_cert_path.as_ref()),
-            ("keda.tls_client_ca_path", config.keda.tls_client_ca_path.as_ref()),
-            ("keda.tls_key_path", config.keda.tls_key_path.as_ref()),
-        ]
+    fn is_fixed(key: &str, _: &CollectorConfig) -> bool {
+        key.starts_with("keda.tls_")
     }
 
     async fn listen(

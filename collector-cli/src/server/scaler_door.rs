@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use collector_config::{CollectorConfig, Loaded};
@@ -20,8 +19,8 @@ pub(crate) trait ScalerDoor: Sized + Send + 'static {
     /// Where it is to listen; `None`: it is not.
     fn address(config: &CollectorConfig) -> Option<SocketAddr>;
 
-    /// The keys of files that are chosen when it opens.
-    fn files(config: &CollectorConfig) -> Vec<(&'static str, Option<&PathBuf>)>;
+    /// Whether a key takes effect only when the door opens, for one that this configuration has opened.
+    fn is_fixed(key: &str, config: &CollectorConfig) -> bool;
 
     /// Listens on this address.
     fn listen(

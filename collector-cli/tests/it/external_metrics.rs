@@ -21,7 +21,7 @@ use crate::process::{Served, collector, run};
 const QUEUE: &str = "/apis/external.metrics.k8s.io/v1beta1/namespaces/prod/collector-running?labelSelector=model%3D";
 
 /// The section of the API, with files instead of a cluster.
-fn section(authority: &Authority) -> String {
+pub(crate) fn section(authority: &Authority) -> String {
     let server = authority.sign("localhost");
     format!(
         "[external_metrics]\nenabled = true\nlisten = \"127.0.0.1:0\"\ntls_cert_path = \"{}\"\ntls_key_path = \"{}\"\n\

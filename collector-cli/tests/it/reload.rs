@@ -10,6 +10,8 @@ use std::thread;
 
 use tempfile::TempDir;
 
+#[cfg(all(feature = "epp", feature = "kubernetes"))]
+use crate::faults::certificates::Authority;
 use crate::faults::daemon::Daemon;
 use crate::faults::fleet::{Fleet, MODEL, NAMESPACE, Quantity};
 use crate::faults::server::Server;
@@ -239,6 +241,30 @@ fn log_level_doors_and_tokens_change_and_what_cannot_is_said() {
     let read = format!("/api/v1/replicas?model={MODEL}&namespace={NAMESPACE}");
     assert_eq!(with_token(&read).status, 200);
     daemon.logs("DEBUG", 1);
+}
+
+#[cfg(all(feature = "epp", feature = "kubernetes"))]
+#[test]
+fn keys_of_an_open_port_that_need_a_restart_are_named() {
+    use crate::external_metrics::section;
+    let (server, authority) = (prometheus(&["m-0"]), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let before = section(&authority);
+    let path = write(&folder, &config(&server, &before));
+    let daemon = serve(&path);
+    let names = |more: &str, expected: &[&str]| {
+        fs::write(&path, config(&server, &format!("{before}{more}"))).unwrap();
+        daemon.eventually(more, |daemon| {
+            let keys = &daemon.get("/readyz").json()["configuration"]["restartFor"];
+            keys.as_array().map_or(0, Vec::len) == expected.len()
+                && expected.iter().all(|key| keys.to_string().contains(key))
+        });
+    };
+    // A file says who the API server is, so that no cluster is asked.
+    let other = "front_proxy_names = [\"one\"]\n[kubernetes]\ncontext = \"other\"\n";
+    names(other, &["external_metrics.front_proxy_names"]);
+    assert!(daemon.log().contains("take effect only after a restart"), "{}", daemon.log());
+    names("", &[]);
 }
 
 #[cfg(feature = "keda")]

@@ -2,10 +2,10 @@
 //! The section `[replay]`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use collector_core::{Backend, Clock};
+use collector_core::{Backend, Clock, duration};
 use collector_record::{Recording, Replay, Tail, replay};
 use serde::Deserialize;
 
@@ -35,7 +35,7 @@ const KEYS: &[Key] = keys! {
 const SPEEDS: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 
 /// Which recording to replay, and how.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ReplayConfig {
     /// The recording.
@@ -48,29 +48,52 @@ pub(super) struct ReplayConfig {
     /// Begins again at the end. Default false.
     #[serde(rename = "loop")]
     pub repeat: bool,
+    /// The recording once it was opened: a command may build its backends several times.
+    #[serde(skip)]
+    opened: Mutex<Option<Arc<Recording>>>,
 }
 
 impl Default for ReplayConfig {
     fn default() -> Self {
-        Self { path: None, speed: 1.0, start: None, repeat: false }
+        Self { path: None, speed: 1.0, start: None, repeat: false, opened: Mutex::default() }
     }
 }
 
 impl ReplayConfig {
     fn backends(&self, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, BoxError> {
-        let path = self.path.as_deref().ok_or("replay.path: names no recording")?;
-        let recording = Recording::open(path).map_err(|error| format!("replay.path: {error}"))?;
+        let recording = self.recording()?;
         let length = recording.length();
         if self.start.is_some_and(|start| start > length) {
-            let length = collector_core::duration::format(length);
-            return Err(format!("replay.start: the recording is {length} long").into());
+            let (path, length) = (recording.path().display(), in_millis(length));
+            return Err(format!("replay.start: {path} is only {length} long").into());
         }
         let stands_still = self.speed == 0.0;
         let start = self.start.or_else(|| stands_still.then_some(length));
         let how = Replay { speed: self.speed, start, repeat: self.repeat };
-        let backends = replay(&Arc::new(recording), how, clock);
+        let backends = replay(&recording, how, clock);
         Ok(backends.into_iter().map(|backend| Arc::new(backend) as Arc<dyn Backend>).collect())
     }
+
+    /// Opens the recording, unless that was done before.
+    fn recording(&self) -> Result<Arc<Recording>, BoxError> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(recording) = &*opened {
+            return Ok(Arc::clone(recording));
+        }
+        let path = self.path.as_deref().ok_or("replay.path: names no recording")?;
+        let recording = Recording::open(path).map_err(|error| format!("replay.path: {error}"))?;
+        let shown = path.display();
+        tracing::warn!("Readings are those of the recording {shown}, and not of a server");
+        if recording.tail() != Tail::Complete {
+            tracing::warn!("{shown}: {}", recording.tail());
+        }
+        Ok(Arc::clone(opened.insert(Arc::new(recording))))
+    }
+}
+
+/// A duration as messages show it: a point in time of a recording has nanoseconds.
+fn in_millis(duration: Duration) -> String {
+    duration::format(Duration::new(duration.as_secs(), duration.subsec_millis() * 1_000_000))
 }
 
 impl BackendSettings for ReplayConfig {
@@ -112,19 +135,5 @@ impl BackendSettings for ReplayConfig {
             });
         }
         problems
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let Some(path) = &self.path else { return Vec::new() };
-        let mut warnings = vec![format!(
-            "replay: readings are those of the recording {}, and not of a server",
-            path.display()
-        )];
-        if let Ok(recording) = Recording::open(path)
-            && recording.tail() != Tail::Complete
-        {
-            warnings.push(format!("replay.path: {}: {}", path.display(), recording.tail()));
-        }
-        warnings
     }
 }

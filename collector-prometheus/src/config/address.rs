@@ -42,14 +42,15 @@ impl PrometheusConfig {
             Ok(url) => url,
             Err(problem) => return refuse(problem),
         };
+        // Before the messages below that show the address: there may be a token in it.
+        if url.query().is_some() {
+            return refuse("it has a query; give the address alone, without ?".into());
+        }
         if url.scheme() == "http" && !self.allow_http {
             return refuse(format!(
                 "{text} is not encrypted; use https://, or set prometheus.allow_http = true \
                  (PROMETHEUS_ALLOW_HTTP=true) if you trust the network"
             ));
-        }
-        if url.query().is_some() {
-            return refuse("it has a query; give the address alone, without ?".into());
         }
         let path = url.path().trim_end_matches('/');
         let path = PAGES.iter().find_map(|page| path.strip_suffix(page)).unwrap_or(path);
@@ -65,8 +66,8 @@ impl PrometheusConfig {
             return Ok(None);
         }
         let refuse = |problem: &str| {
-            // It may hold a password.
-            let it = if text.contains('@') { "it".into() } else { quoted(text) };
+            // It may hold a password, or a token.
+            let it = if text.contains(['@', '?', '#']) { "it".into() } else { quoted(text) };
             Err(SECTION.error("proxy", format!("{it} {problem}")))
         };
         // Like the variables of other tools: a proxy without a scheme speaks HTTP.
@@ -103,6 +104,7 @@ mod tests {
         refused(&config("https://me:hunter2@h"), &["bearer_token", "prometheus.username"]);
         refused(&config("https://me:hunter2@h:bad"), &["not a URL"]);
         refused(&config("https://h/?a=b"), &["query"]);
+        refused(&config("http://h/?token=hunter2"), &["query"]);
         refused(&config("https://h:bad/?token=hunter2"), &["not a URL"]);
         refused(&config("ftp://h"), &["https:// or http://"]);
     }
@@ -158,6 +160,7 @@ mod tests {
         );
         refused(&proxy("https://p"), &["prometheus.proxy", "http://HOST:PORT"]);
         refused(&proxy("http://p/path"), &["without a path"]);
+        refused(&proxy("http://p/path?token=hunter2"), &["prometheus.proxy: it is not the URL"]);
         refused(&proxy("http://me:hunter2@p:x"), &["prometheus.proxy: it is not the URL"]);
     }
 }

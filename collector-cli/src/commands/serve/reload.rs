@@ -224,9 +224,9 @@ impl Daemon {
         let mut keys = loaded.changed_keys(&self.first);
         keys.retain(|key| AT_START.contains(key));
         #[cfg(feature = "keda")]
-        keys.extend(self.keda.unchanged_keys(loaded));
+        keys.extend(self.keda.fixed_keys(loaded));
         #[cfg(feature = "kubernetes")]
-        keys.extend(self.external_metrics.unchanged_keys(loaded));
+        keys.extend(self.external_metrics.fixed_keys(loaded));
         keys
     }
 }

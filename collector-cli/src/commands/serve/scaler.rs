@@ -2,7 +2,6 @@
 //! The port of a door that answers from the scaler, which may be opened, moved and closed while the process runs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use collector_config::Loaded;
@@ -26,8 +25,8 @@ struct Open {
     /// Where it was to listen, and where it does.
     listen: SocketAddr,
     address: SocketAddr,
-    /// The files that it was opened with.
-    files: Vec<Option<PathBuf>>,
+    /// The configuration that it was opened with.
+    opened_with: Loaded,
     /// Dropped to close it.
     close: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -82,9 +81,8 @@ impl<D: ScalerDoor> ScalerPort<D> {
                         _ = closed => {}
                     }
                 }));
-                let files = D::files(&loaded.config).into_iter();
-                let files = files.map(|(_, path)| path.cloned()).collect();
-                self.open = Some(Open { scaler, listen, address, files, close, task });
+                let opened_with = loaded.clone();
+                self.open = Some(Open { scaler, listen, address, opened_with, close, task });
             }
         }
         Ok(())
@@ -95,11 +93,12 @@ impl<D: ScalerDoor> ScalerPort<D> {
         self.open.as_ref().map(|open| open.address)
     }
 
-    /// The keys of the open port that are others than in this configuration: its files are chosen when it opens.
-    pub(super) fn unchanged_keys(&self, loaded: &Loaded) -> Vec<&'static str> {
-        let Some(Open { files, .. }) = &self.open else { return Vec::new() };
-        let new = D::files(&loaded.config).into_iter().zip(files);
-        new.filter(|((_, new), old)| *new != old.as_ref()).map(|((key, _), _)| key).collect()
+    /// The keys that have changed since the port was opened, and take effect only when it is opened again.
+    pub(super) fn fixed_keys(&self, loaded: &Loaded) -> Vec<&'static str> {
+        let Some(Open { opened_with, .. }) = &self.open else { return Vec::new() };
+        let mut keys = loaded.changed_keys(opened_with);
+        keys.retain(|key| D::is_fixed(key, &opened_with.config));
+        keys
     }
 
     /// Waits for its end, which comes once the process stops.

@@ -93,16 +93,19 @@ fn what_is_no_recording_is_refused_and_kept() {
     let text = "backend = \"prometheus\"\n";
     fs::write(&file, text).unwrap();
     let name = file.to_str().unwrap();
+    let error = format!("error: {name}: it is no recording of this program");
     for args in [vec!["record", name], vec!["replay", name], vec!["replay", name, "--watch"]] {
         let ended = run(&mut recorder(&server), &args);
         assert_eq!(ended.exit, 2, "{args:?}: {}", ended.stderr);
-        assert!(ended.stderr.contains("it is no recording of this program"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&error), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("Readings are those"), "{}", ended.stderr);
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
     let absent = folder.path().join("absent.rec");
     let ended = run(&mut collector(), &["replay", absent.to_str().unwrap()]);
     assert_eq!(ended.exit, 2, "{}", ended.stderr);
-    assert!(ended.stderr.contains("absent.rec: No such file"), "{}", ended.stderr);
+    let error = format!("error: {}: No such file", absent.display());
+    assert!(ended.stderr.contains(&error), "{}", ended.stderr);
     for device in ["/dev/full", "/dev/zero"] {
         for command in ["record", "replay"] {
             let ended = run(&mut recorder(&server), &[command, device]);

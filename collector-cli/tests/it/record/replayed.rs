@@ -26,7 +26,7 @@ fn a_reading_is_what_it_was_with_the_age_that_it_had() {
     server.change(|_| Reply::status(503, ""));
     let ended = once(&file, &[]);
     assert_eq!(ended.exit, 0, "{}", ended.stderr);
-    assert!(ended.stderr.contains("readings are those of the recording"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("Readings are those of the recording"), "{}", ended.stderr);
     let reading = ended.json();
     assert_eq!((&reading["status"], &reading["backend"]), (&"fresh".into(), &"prometheus".into()));
     assert_eq!(pods(&reading), ["m-0", "m-1"]);
@@ -56,7 +56,10 @@ fn a_time_without_a_recording_is_an_error_and_no_zero() {
             assert!(ended.stderr.contains("nothing was recorded from"), "{}", ended.stderr);
         }
         if exit == 2 {
-            assert!(ended.stderr.contains("replay.start: the recording is "), "{}", ended.stderr);
+            let expected = format!("error: --start: replay.start: {} is only ", file.display());
+            assert!(ended.stderr.contains(&expected), "{}", ended.stderr);
+            let (_, length) = ended.stderr.split_once(" is only ").unwrap();
+            assert!(!length.contains("us"), "it is in milliseconds: {length}");
         }
     }
 }
@@ -86,7 +89,7 @@ fn a_model_that_was_not_there_is_missing() {
 }
 
 #[test]
-fn every_command_reads_it_as_a_backend() {
+fn every_command_reads_it_as_a_backend_and_opens_it_once() {
     let server = prometheus(&["m-0", "m-1"]);
     let (folder, file) = place();
     record(&server, &file, &[]);
@@ -95,7 +98,13 @@ fn every_command_reads_it_as_a_backend() {
     let text = "backend = \"replay\"\n[replay]\npath = \"incident.rec\"\nspeed = 0\n\
                 [prometheus]\nurl = \"https://prometheus.invalid\"\n";
     fs::write(&config, text).unwrap();
-    let of = |args: &[&str]| run(collector().arg("--config").arg(&config), args);
+    let of = |args: &[&str]| {
+        let ended = run(collector().arg("--config").arg(&config), args);
+        // It warns when it opens the file.
+        let opened = ended.stderr.matches("Readings are those of the recording").count();
+        assert_eq!(opened, usize::from(args[0] != "validate"), "{args:?}: {}", ended.stderr);
+        ended
+    };
     let model = ["-m", MODEL, "-n", NAMESPACE];
     let ended = of(&["get", "models", "-o", "json"]);
     assert_eq!(ended.exit, 0, "{}", ended.stderr);
