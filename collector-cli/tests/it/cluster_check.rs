@@ -133,7 +133,7 @@ async fn a_cluster_without_faults_passes() {
   ✓ apis: served: Pod (v1), ReplicaSet (apps/v1), Deployment (apps/v1), StatefulSet (apps/v1), LeaderWorkerSet \
 (leaderworkerset.x-k8s.io/v1), LLMInferenceService (serving.kserve.io/v1alpha1), ScaledObject (keda.sh/v1alpha1), \
 HorizontalPodAutoscaler (autoscaling/v2), VariantAutoscaling (llmd.ai/v1alpha1), InferencePool \
-(inference.networking.k8s.io/v1)
+(inference.networking.k8s.io/v1), EndpointSlice (discovery.k8s.io/v1)
   ✓ rbac: all 18 permissions that are needed are granted
   ✓ lists: the API server lists every kind: 1 model, 1 variant
   ✓ objects: nothing is wrong with them
