@@ -56,6 +56,6 @@ fn each_command_has_a_manual_page() {
         assert!(ended.stdout.contains(title), "{}", &ended.stdout[..200]);
         assert!(ended.stdout.contains("\\-\\-config"), "{command:?} has no options");
     }
-    let wrong = run(&mut collector(), &["man", "get", "pods"]);
+    let wrong = run(&mut collector(), &["man", "get", "nodes"]);
     assert_eq!((wrong.exit, wrong.stdout.as_str()), (2, ""));
 }
