@@ -22,7 +22,7 @@ fn rights(role: &Value) -> BTreeSet<String> {
             list.into_iter().flatten().map(|text| text.as_str().unwrap()).collect()
         };
         let resources = texts("resources");
-        let names: String = texts("resourceNames").iter().map(|name| format!(" {name}")).collect();
+        let names = [vec![""], texts("resourceNames")].concat().join(" ");
         let names = names.as_str();
         let resources = resources.iter().flat_map(|resource| {
             texts("apiGroups").into_iter().map(move |group| format!("{group}/{resource}{names}"))
