@@ -242,6 +242,19 @@ async fn direct_scraping_of_a_cluster_needs_its_pools_in_the_group_that_is_serve
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn targets_are_unknown_and_not_none_while_the_cluster_does_not_answer() {
+    let fixture = Fixture::new().await;
+    fixture.cluster.set_fault(Scope::Everything, Fault::NoAnswer);
+    let mut command = fixture.command();
+    command.env("COLLECTOR_BACKEND", "scrape");
+    let document = run(&mut command, &["check", "-o", "json"]).json();
+    let mut checks = document["checks"].as_array().unwrap().iter();
+    let targets = checks.find(|check| check["id"] == "connection.targets").unwrap();
+    assert_eq!(targets["status"], "fail");
+    assert!(targets["detail"].as_str().unwrap().contains("not known yet"), "{targets}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kinds_that_are_not_installed_are_not_missed() {
     let fixture = Fixture::new().await;
     fixture.cluster.stop_serving(kinds::LEADER_WORKER_SETS);
