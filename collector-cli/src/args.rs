@@ -198,14 +198,15 @@ pub(crate) enum GetCommand {
     /// The variants of the configuration, and those that objects of a cluster describe
     #[command(
         visible_alias = "variant",
-        after_help = "With kubernetes.enabled = true it shows what each variant scales, and its pods: wanted, ready, starting.\n\n\
+        after_help = "With kubernetes.enabled = true it shows what each variant scales, and its pods: wanted, ready, starting. \
+                  That is for a build with the cargo feature kubernetes.\n\n\
                   Example:\n  collector get variants -n prod -o wide"
     )]
     Variants(VariantsArgs),
     /// The pods that serve models, as a cluster sees them, and whether they answer
     #[command(
         visible_alias = "pod",
-        after_help = "It needs kubernetes.enabled = true.\n\n\
+        after_help = "It needs kubernetes.enabled = true, and a build with the cargo feature kubernetes.\n\n\
                   Examples:\n  collector get pods -m org/model -n prod\n  \
                   collector get pods -A --sort-by=state"
     )]
@@ -390,10 +391,14 @@ pub(crate) struct TopArgs {
 
 /// What to check.
 #[derive(Args, Debug)]
-#[command(after_help = "Exits with 0 when nothing failed and with 1 otherwise.\n\n\
+#[command(
+    after_help = "With kubernetes.enabled = true it checks the cluster, too. That is for a build with the cargo \
+                  feature kubernetes.\n\n\
+                  Exits with 0 when nothing failed and with 1 otherwise.\n\n\
                   Examples:\n  collector check -m org/model -n prod --wait 60s\n  \
                   kubectl get scaledobject -A -o yaml | collector check --scaled-object -\n  \
-                  collector check --hpa hpa.yaml --fix > fixed.yaml")]
+                  collector check --hpa hpa.yaml --fix > fixed.yaml"
+)]
 #[cfg_attr(feature = "promql", command(group = clap::ArgGroup::new("objects").multiple(true).args(["scaled_object", "hpa"])))]
 pub(crate) struct CheckArgs {
     #[command(flatten)]

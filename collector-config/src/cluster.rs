@@ -48,6 +48,18 @@ mod build {
     use crate::error::ConfigError;
     use crate::schema::CollectorConfig;
 
+    impl CollectorConfig {
+        /// The cluster as `kubernetes` describes it, with the pages that direct scraping has from it.
+        ///
+        /// # Errors
+        /// `kubernetes.scrape_selector` is missing or cannot be read.
+        pub fn cluster(&self) -> Result<ClusterConfig, ConfigError> {
+            let source = self.scrape_of_cluster().map(|_| self.kubernetes.page_source());
+            let pages: Option<PageSource> = source.transpose().map_err(ConfigError::new)?;
+            Ok(ClusterConfig { pages, ..self.kubernetes.cluster() })
+        }
+    }
+
     impl Built {
         /// Builds both. Files are read, and nothing is sent.
         pub(crate) fn new(
@@ -55,10 +67,7 @@ mod build {
             clock: &Arc<dyn Clock>,
         ) -> Result<Self, ConfigError> {
             let refuse = |message: String| ConfigError::new(message);
-            let source = config.scrape_of_cluster().map(|_| config.kubernetes.page_source());
-            let pages: Option<PageSource> = source.transpose().map_err(refuse)?;
-            let settings = ClusterConfig { pages, ..config.kubernetes.cluster() };
-            let cluster = Cluster::new(settings, Arc::clone(clock));
+            let cluster = Cluster::new(config.cluster()?, Arc::clone(clock));
             let cluster = cluster.map_err(|error| refuse(error.to_string()))?;
             #[cfg(feature = "epp")]
             let scrape = super::scrape::build(config, &cluster, clock).map_err(refuse)?;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which path gets what.
 
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use collector_core::Clock;
 use collector_core::text::quote;
-use collector_keda::{Scaler, Trigger};
+use collector_keda::{Refusal, Scaler, Trigger};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -142,9 +143,10 @@ impl ExternalMetrics {
         let model = model_of(&question, &self.scaler.collector(), self.scaler.wait()).await?;
         let trigger = Trigger::of(&question.into_metadata(model.as_deref()))
             .map_err(|invalid| Refused::bad(invalid.0))?;
-        let measured = self.scaler.value(&trigger).await;
-        let measured =
-            measured.map_err(|refusal| Refused::new(refusal.http_status(), refusal.text()))?;
+        let measured = match self.scaler.value(&trigger).await {
+            Ok(measured) => measured,
+            Err(refusal) => return Err(self.refused(refusal, user, metric).await),
+        };
         let Some(quantity) = quantity(measured.value) else {
             let message = format!("{} is no quantity", measured.value);
             return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, message));
@@ -153,6 +155,16 @@ impl ExternalMetrics {
         let wall = self.clock.wall();
         let sampled_at = wall.checked_sub(age).unwrap_or(wall);
         Ok(json(StatusCode::OK, &answer::value(metric, quantity, sampled_at)))
+    }
+
+    /// A refusal in the words of the scaler, without namespaces that the user may not read.
+    async fn refused(&self, mut refusal: Refusal, user: &User, metric: &str) -> Refused {
+        for namespace in mem::take(&mut refusal.elsewhere) {
+            if self.authorize(user, namespace.as_str(), metric).await.is_ok() {
+                refusal.elsewhere.push(namespace);
+            }
+        }
+        Refused::new(refusal.http_status(), refusal.text())
     }
 
     async fn authorize(&self, user: &User, namespace: &str, metric: &str) -> Result<(), Refused> {

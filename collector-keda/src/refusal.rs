@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use collector_core::text::{counted, printable, quote, shortened};
-use collector_core::{CollectError, Field, ModelRef, Nearest, PodCounts, Tick, duration};
+use collector_core::{
+    CollectError, Field, ModelRef, Namespace, Nearest, PodCounts, Tick, duration,
+};
 use http::StatusCode;
 use tonic::{Code, Status};
 
@@ -23,6 +25,8 @@ pub struct Refusal {
     pub(crate) code: Code,
     pub(crate) text: String,
     pub(crate) kind: Kind,
+    /// Namespaces where the very model exists. Those who may not read one must not learn of it.
+    pub elsewhere: Vec<Namespace>,
 }
 
 /// What may stand in for the value that there is not.
@@ -49,7 +53,12 @@ pub(crate) struct NoReading {
 impl Refusal {
     /// The text for an autoscaler: printable, and at most 1000 characters.
     pub fn text(&self) -> String {
-        printable(&self.text).at_most(TEXT_MAX).to_string()
+        let namespaces = listed(self.elsewhere.iter().map(AsRef::as_ref));
+        let elsewhere = match &*namespaces {
+            "" => String::new(),
+            namespaces => format!("; it exists in {namespaces}: set modelNamespace"),
+        };
+        printable(&format!("{}{elsewhere}", self.text)).at_most(TEXT_MAX).to_string()
     }
 
     /// The same answer over HTTP: 400 for what cannot be used, 404 for what does not exist, 503 for what is unknown.
@@ -63,7 +72,7 @@ impl Refusal {
     }
 
     fn new(code: Code, kind: Kind, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), kind }
+        Self { code, text: text.into(), kind, elsewhere: Vec::new() }
     }
 
     fn unknown(text: impl Into<String>) -> Self {
@@ -94,7 +103,8 @@ impl Refusal {
                     return Self::unknown(format!("no backend has series of {model}, and {pods}"));
                 }
                 let text = format!("there is no model {model}{}", instead(nearest));
-                Self::new(Code::NotFound, Kind::Missing, text)
+                let elsewhere = nearest.namespaces.iter().take(NAMES_MAX).cloned().collect();
+                Self { elsewhere, ..Self::new(Code::NotFound, Kind::Missing, text) }
             }
             CollectError::Unavailable { age, cause, .. } => {
                 let mut text = format!("nothing newer than {} is known of {model}", ago(*age));
@@ -280,12 +290,12 @@ fn instead(nearest: &Nearest) -> String {
     if let Some(last_seen) = nearest.last_seen {
         return format!("; it was last there {} ago: no pod of it runs", ago(last_seen));
     }
-    let namespaces = listed(nearest.namespaces.iter().map(AsRef::as_ref));
+    if !nearest.namespaces.is_empty() {
+        return String::new();
+    }
     let models = listed(nearest.models.iter().map(AsRef::as_ref));
     let others = listed(nearest.in_namespace.iter().map(AsRef::as_ref));
-    if !namespaces.is_empty() {
-        format!("; it exists in {namespaces}: set modelNamespace")
-    } else if !models.is_empty() {
+    if !models.is_empty() {
         format!("; nearest: {models}")
     } else if !others.is_empty() {
         format!("; the namespace has {others}")

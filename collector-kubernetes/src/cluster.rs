@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) namespaces: Vec<Namespace>,
-    pages: Option<PageSource>,
+    pub(crate) pages: Option<PageSource>,
     tracked: watch::Sender<Arc<HashSet<ModelRef>>>,
     /// The number of the client that the store's lists are of.
     begun_with: AtomicU64,
@@ -132,18 +132,11 @@ impl Shared {
         };
         let ids = |namespace: &Option<Namespace>| {
             let namespace = namespace.clone();
-            let kinds = Kind::ALL.into_iter().filter(|kind| self.needs(*kind));
+            let pages = self.pages.as_ref();
+            let kinds = Kind::ALL.into_iter().filter(move |kind| kind.is_watched_for(pages));
             kinds.map(move |kind| WatchId { kind, namespace: namespace.clone() })
         };
         scopes.iter().flat_map(ids).collect()
-    }
-
-    fn needs(&self, kind: Kind) -> bool {
-        match &self.pages {
-            None => !kind.is_of_pages(),
-            Some(PageSource::Pools) => true,
-            Some(PageSource::EndpointSlices(_)) => kind != Kind::InferencePool,
-        }
     }
 
     /// Begins the watches. Those of a client that was given since the last time list again: it may be another cluster.

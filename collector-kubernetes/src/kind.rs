@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::pages::PageSource;
+
 /// A kind of objects that is watched.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Kind {
@@ -92,6 +94,15 @@ impl Kind {
     /// Whether it only tells which metrics pages there are, and no supply follows from it.
     pub(crate) const fn is_of_pages(self) -> bool {
         matches!(self, Self::InferencePool | Self::EndpointSlice)
+    }
+
+    /// Whether it is watched where these are the pages that the configuration asks for.
+    pub(crate) const fn is_watched_for(self, pages: Option<&PageSource>) -> bool {
+        match pages {
+            None => !self.is_of_pages(),
+            Some(PageSource::Pools) => true,
+            Some(PageSource::EndpointSlices(_)) => !matches!(self, Self::InferencePool),
+        }
     }
 
     /// Whether every cluster serves it. Of the others it is an answer that the server has no such kind.

@@ -39,4 +39,4 @@ pub use extension::{
 pub use kube::Client;
 pub use listing::{ListedPod, ListedVariant};
 pub use pages::{ClusterPages, Page, PageSource, PagesUnknown, Selector};
-pub use questions::{ApiKind, ApiServer, Autoscalers, Permission};
+pub use questions::{ApiKind, ApiServer, Autoscalers, Permission, group_of};

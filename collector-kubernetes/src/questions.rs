@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::kind::Kind;
 use crate::objects::system_time;
+use crate::pages::PageSource;
 use crate::requests;
 use crate::watches::Unheard;
 
@@ -36,53 +37,46 @@ pub struct ApiServer {
 
 /// A kind of objects that is read where the API server has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct ApiKind {
-    /// The name in `kind`.
-    pub kind: &'static str,
-    /// The name in paths and in roles.
-    pub plural: &'static str,
-    /// The paths of the group in the versions that are understood, the preferred one first.
-    paths: &'static [&'static str],
-    /// Whether every cluster has it.
-    pub is_built_in: bool,
-    /// Whether it is listed and watched.
-    pub is_watched: bool,
-}
-
-/// The pools of the Gateway API Inference Extension.
-const INFERENCE_POOL: ApiKind = ApiKind {
-    kind: "InferencePool",
-    plural: "inferencepools",
-    paths: &[
-        "/apis/inference.networking.k8s.io/v1",
-        "/apis/inference.networking.x-k8s.io/v1alpha2",
-    ],
-    is_built_in: false,
-    is_watched: false,
-};
+pub struct ApiKind(Kind);
 
 impl ApiKind {
     /// Every kind that is read.
     pub fn all() -> impl Iterator<Item = Self> {
-        Kind::ALL.into_iter().map(Self::of).chain([INFERENCE_POOL])
+        Kind::ALL.into_iter().map(Self)
     }
 
-    fn of(kind: Kind) -> Self {
-        Self {
-            kind: kind.as_str(),
-            plural: kind.plural(),
-            paths: kind.paths(),
-            is_built_in: kind.is_built_in(),
-            is_watched: true,
-        }
+    /// The name in `kind`.
+    pub fn kind(self) -> &'static str {
+        self.0.as_str()
     }
 
-    /// The group of its API; empty for the core group.
-    pub fn group(&self) -> &'static str {
-        let path = self.paths.first().and_then(|path| path.strip_prefix("/apis/"));
-        path.and_then(|path| path.split('/').next()).unwrap_or_default()
+    /// The name in paths and in roles.
+    pub fn plural(self) -> &'static str {
+        self.0.plural()
     }
+
+    /// Whether every cluster has it.
+    pub fn is_built_in(self) -> bool {
+        self.0.is_built_in()
+    }
+
+    /// The groups of its API, the preferred one first; the core group is empty.
+    pub fn groups(self) -> Vec<&'static str> {
+        let mut groups: Vec<_> = self.0.paths().iter().map(|path| group_of(path)).collect();
+        groups.dedup();
+        groups
+    }
+
+    /// Whether it is listed and watched where these are the pages that are asked for.
+    pub fn is_watched_for(self, pages: Option<&PageSource>) -> bool {
+        self.0.is_watched_for(pages)
+    }
+}
+
+/// The group in the path of a group and version; empty for the core group.
+pub fn group_of(path: &str) -> &str {
+    let path = path.strip_prefix("/apis/").unwrap_or_default();
+    path.split('/').next().unwrap_or_default()
 }
 
 /// Something that the collector may be permitted to do.
@@ -136,7 +130,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it does not say.
-    pub async fn served(&self, kind: &ApiKind) -> Result<Option<&'static str>, BackendError> {
+    pub async fn served(&self, kind: ApiKind) -> Result<Option<&'static str>, BackendError> {
         #[derive(Deserialize)]
         struct Resources {
             resources: Vec<Resource>,
@@ -145,18 +139,23 @@ impl Cluster {
         struct Resource {
             name: String,
         }
-        for path in kind.paths {
+        for path in kind.0.paths() {
             let text = match self.get(path).await {
                 Ok((_, text)) => text,
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
             let found: Resources = read(&text, "a group of its API")?;
-            if found.resources.iter().any(|resource| resource.name == kind.plural) {
+            if found.resources.iter().any(|resource| resource.name == kind.plural()) {
                 return Ok(Some(path));
             }
         }
         Ok(None)
+    }
+
+    /// Whether a kind is listed and watched.
+    pub fn watches(&self, kind: ApiKind) -> bool {
+        kind.is_watched_for(self.shared.pages.as_ref())
     }
 
     /// The namespaces that are watched; empty: all.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use collector_core::duration;
 use collector_core::{ErrorKind, Namespace, Tick};
@@ -11,7 +12,9 @@ use collector_core::{ErrorKind, Namespace, Tick};
 use crate::kind::Kind;
 
 /// How long a kind that was served must be missing until its objects are forgotten.
-const GONE_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
+const GONE_AFTER: Duration = Duration::from_secs(60);
+/// For how long a watch must be lost for that to be said.
+const LOST_SHOWN: Duration = Duration::from_secs(1);
 
 /// A watch: of a kind in one namespace, or in all.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -186,8 +189,12 @@ impl Watches {
         let mut first_list = None;
         for (id, watch) in self.states.iter().filter(|(id, _)| is_needed(id.kind)) {
             if let Some(lost) = &watch.lost {
-                let age = rounded(lost.since.age(now));
-                let why = format!("the watch of {id} is lost since {age}: {}", lost.why);
+                // A single list has no age that says anything.
+                let age = match lost.since.age(now) {
+                    age if age < LOST_SHOWN => String::new(),
+                    age => format!(" for {}", rounded(age)),
+                };
+                let why = format!("{id} could not be read{age}: {}", lost.why);
                 return Err(Unheard { kind: lost.kind, why });
             }
             match watch.heard {
@@ -213,11 +220,11 @@ impl Watches {
     }
 
     /// The age of each kind that is listed: that of the watch that was heard longest ago.
-    pub(crate) fn ages(&self, now: Tick) -> BTreeMap<Kind, std::time::Duration> {
+    pub(crate) fn ages(&self, now: Tick) -> BTreeMap<Kind, Duration> {
         let mut ages = BTreeMap::new();
         for (id, watch) in &self.states {
             if let Some(Heard::At(at)) = watch.heard {
-                let age: &mut std::time::Duration = ages.entry(id.kind).or_default();
+                let age: &mut Duration = ages.entry(id.kind).or_default();
                 *age = (*age).max(at.age(now));
             }
         }
@@ -226,6 +233,6 @@ impl Watches {
 }
 
 /// A duration in whole seconds.
-fn rounded(duration: std::time::Duration) -> String {
-    duration::format(std::time::Duration::from_secs(duration.as_secs()))
+fn rounded(duration: Duration) -> String {
+    duration::format(Duration::from_secs(duration.as_secs()))
 }

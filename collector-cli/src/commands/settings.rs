@@ -123,7 +123,15 @@ impl Settings {
 
     /// The same for a command that reads once.
     pub(super) fn collector_at_once(&self) -> Result<Arc<CachingCollector>, Failure> {
-        self.built(self.backends()?, Builder::at_once)
+        self.collector_at_once_over(self.backends()?)
+    }
+
+    /// The same over these backends of it.
+    pub(super) fn collector_at_once_over(
+        &self,
+        backends: Vec<Arc<dyn Backend>>,
+    ) -> Result<Arc<CachingCollector>, Failure> {
+        self.built(backends, Builder::at_once)
     }
 
     /// A collector that refreshes what is read of it, until the process ends.
@@ -164,10 +172,10 @@ impl Settings {
         if !config.kubernetes.enabled || config.is_recorded() {
             return Ok(None);
         }
-        let cluster = Cluster::new(config.kubernetes.cluster(), Arc::clone(&self.clock));
-        let cluster = cluster
-            .map_err(|error| Failure::usage(with_origin(&self.loaded, &error.to_string())))?;
-        Ok(Some(cluster))
+        let refuse = |error: String| Failure::usage(with_origin(&self.loaded, &error));
+        let settings = config.cluster().map_err(|error| refuse(error.to_string()))?;
+        let cluster = Cluster::new(settings, Arc::clone(&self.clock));
+        Ok(Some(cluster.map_err(|error| refuse(error.to_string()))?))
     }
 
     /// The same with the names by which they are chosen, without building those that there are.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is deployed in a cluster: the Helm chart and the kustomizations, as `helm` and `kubectl` render them.
 
+#[cfg(feature = "kubernetes")]
 mod access;
 mod chart;
 mod confined;

@@ -114,6 +114,14 @@ impl Checked {
     }
 
     #[track_caller]
+    fn lists_models(&self) {
+        let document = self.0.json();
+        let mut checks = document["checks"].as_array().unwrap().iter();
+        let is_passed = |check: &Value| check["id"] == "model.known" && check["status"] == "pass";
+        assert!(checks.any(is_passed), "{document}");
+    }
+
+    #[track_caller]
     fn fails_at(&self, name: &str, says: &str) {
         self.has(name, "fail", says);
         assert_eq!(self.0.exit, 1);
@@ -133,7 +141,7 @@ async fn a_cluster_without_faults_passes() {
   ✓ apis: served: Pod (v1), ReplicaSet (apps/v1), Deployment (apps/v1), StatefulSet (apps/v1), LeaderWorkerSet \
 (leaderworkerset.x-k8s.io/v1), LLMInferenceService (serving.kserve.io/v1alpha1), ScaledObject (keda.sh/v1alpha1), \
 HorizontalPodAutoscaler (autoscaling/v2), VariantAutoscaling (llmd.ai/v1alpha1), InferencePool \
-(inference.networking.k8s.io/v1)
+(inference.networking.k8s.io/v1), EndpointSlice (discovery.k8s.io/v1)
   ✓ rbac: all 18 permissions that are needed are granted
   ✓ lists: the API server lists every kind: 1 model, 1 variant
   ✓ objects: nothing is wrong with them
@@ -155,9 +163,7 @@ async fn an_api_server_that_does_not_answer_fails_the_first_line_and_the_other_g
     {
         checked.has(name, "skip", SKIPPED);
     }
-    let document = checked.0.json();
-    let mut checks = document["checks"].as_array().unwrap().iter();
-    assert!(checks.any(|check| check["id"] == "model.known" && check["status"] == "pass"));
+    checked.lists_models();
 
     fixture.cluster.resume().unwrap();
     fixture.cluster.accept_tokens(["another-token"]);
@@ -167,7 +173,10 @@ async fn an_api_server_that_does_not_answer_fails_the_first_line_and_the_other_g
     checked.has("connection", "warn", "does not tell its version: forbidden (403)");
     checked.fails_at("rbac", "403");
     fixture.cluster.set_fault(Scope::Everything, Fault::NoAnswer);
-    fixture.check().fails_at("connection", "no answer within 5s");
+    let checked = fixture.check();
+    checked.fails_at("connection", "no answer within 5s");
+    // What is measured is read without the cluster.
+    checked.lists_models();
     fixture.kubeconfig = kubeconfig(&fixture.cluster.url().replace("http://", "https://"));
     let checked = fixture.check();
     checked.fails_at("connection", "TLS");
@@ -195,6 +204,54 @@ async fn a_missing_permission_is_named_with_the_rule_that_grants_it() {
     checked
         .fails_at("rbac", "2 of 18 permissions are missing: list pods in prod, watch pods in prod");
     checked.has("rbac", "fail", "add to a Role of namespace prod");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_without_an_answer_do_not_keep_the_model_from_being_read() {
+    let fixture = Fixture::new().await;
+    fixture.cluster.set_fault(kinds::PODS, Fault::NoAnswer);
+    let checked = fixture.check();
+    checked.fails_at("lists", "the objects could not be listed in time");
+    checked.lists_models();
+    // Of a single list it makes no sense to say for how long.
+    fixture.cluster.set_fault(kinds::PODS, Fault::InternalError);
+    fixture.check().fails_at("lists", "pods could not be read: ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_scraping_of_a_cluster_needs_its_pools_in_the_group_that_is_served() {
+    let fixture = Fixture::new().await;
+    let scraping = |from: &str| {
+        let mut command = fixture.command();
+        command.env("COLLECTOR_BACKEND", "scrape,prometheus");
+        command.env("COLLECTOR_KUBERNETES__SCRAPE", from);
+        if from == "endpoint_slices" {
+            command.env("COLLECTOR_KUBERNETES__SCRAPE_SELECTOR", "app=vllm");
+        }
+        Checked(run(&mut command, &["check", "-o", "json"]))
+    };
+    scraping("pools").has("rbac", "pass", "all 22 permissions");
+    scraping("endpoint_slices").has("rbac", "pass", "all 20 permissions");
+    fixture.cluster.stop_serving(kinds::INFERENCE_POOLS);
+    fixture.cluster.allow(|access| access.group != "inference.networking.x-k8s.io");
+    let checked = scraping("pools");
+    checked.fails_at("rbac", "2 of 22 permissions are missing: list inferencepools, watch");
+    let rule =
+        "- apiGroups: [\"inference.networking.x-k8s.io\"]\n  resources: [\"inferencepools\"]";
+    checked.has("rbac", "fail", rule);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_are_unknown_and_not_none_while_the_cluster_does_not_answer() {
+    let fixture = Fixture::new().await;
+    fixture.cluster.set_fault(Scope::Everything, Fault::NoAnswer);
+    let mut command = fixture.command();
+    command.env("COLLECTOR_BACKEND", "scrape");
+    let document = run(&mut command, &["check", "-o", "json"]).json();
+    let mut checks = document["checks"].as_array().unwrap().iter();
+    let targets = checks.find(|check| check["id"] == "connection.targets").unwrap();
+    assert_eq!(targets["status"], "fail");
+    assert!(targets["detail"].as_str().unwrap().contains("not known yet"), "{targets}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,7 +201,7 @@ async fn before_the_first_lists_nothing_is_missing() {
         Ok(other) => panic!("{other:?}"),
     };
     assert!(
-        error.to_string().contains("kubernetes.scrape: the watch of inferencepools"),
+        error.to_string().contains("kubernetes.scrape: inferencepools could not be read"),
         "{error}"
     );
     fixture.server.apply(pool("p"));

@@ -64,6 +64,11 @@ fn discovery(shared: &Shared) -> Check {
     match state.unknown.first() {
         Some(error) => Check::new(id, CheckStatus::Fail, error.to_string())
             .with_remedy("correct it; targets of other sources are scraped all the same"),
+        None if state.not_asked_yet && count == 0 => {
+            let detail = "the targets are not known yet: what names them has not answered in time";
+            Check::new(id, CheckStatus::Fail, detail)
+                .with_remedy("do the name server, the targets file and the cluster answer?")
+        }
         None if count == 0 => Check::new(id, CheckStatus::Fail, "there is no target at all")
             .with_remedy(
                 "does epp.target_file name any, does the name in epp.dns have records, or does an \

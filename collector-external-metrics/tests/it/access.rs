@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use collector_core::ModelRef;
 use futures_util::future::join_all;
 use tokio::time::{Instant, advance};
 
@@ -80,6 +81,14 @@ async fn the_cluster_decides_what_a_user_may_read() {
     // The label is no way around it.
     let other = fixture.read(QUEUE, "model=org_chat,modelNamespace=secret").await;
     assert_eq!(other.error(403), expected);
+    // Nor is the answer about a model that exists there alone, and in a namespace that may be read.
+    for namespace in ["secret", "open"] {
+        fixture.backend.serve(&ModelRef::new("elsewhere", namespace), queue_of(5));
+    }
+    let missing = fixture.read(QUEUE, "model=elsewhere").await;
+    let expected =
+        "there is no model \"elsewhere\" in \"prod\"; it exists in \"open\": set modelNamespace";
+    assert_eq!(missing.error(404), expected);
     // What there is, is told to those who may read it.
     fixture.client.read("secret", "nonsense", "").await.error(403);
     // The API server's own administrators are not asked for.

@@ -130,7 +130,7 @@ fn a_lost_watch_is_told_until_it_is_heard_again() {
     lost("connection refused");
     fixture.clock.advance(Duration::from_secs(60));
     lost("still refused");
-    assert_eq!(fixture.unheard(), "the watch of pods is lost since 1m: still refused");
+    assert_eq!(fixture.unheard(), "pods could not be read for 1m: still refused");
     assert_eq!(fixture.store.variants().len(), 1, "nothing is forgotten");
     fixture.store.heard(&id(Kind::Pod));
     assert_eq!(fixture.pods(), ["p"]);

@@ -30,9 +30,9 @@ async fn a_server_that_is_away_for_a_minute_is_told_and_nothing_is_forgotten() {
     let watching = Watching::new(&server);
     watching.wait_for("0=ready 1=ready").await;
     server.stop().await.unwrap();
-    watching.wait_for_failure("is lost since").await;
+    watching.wait_for_failure("could not be read").await;
     tokio::time::sleep(MINUTE).await;
-    watching.wait_for_failure("is lost since 1m").await;
+    watching.wait_for_failure("could not be read for 1m").await;
     assert_eq!(watching.cluster.directory().variants().len(), 1);
     server.delete(kinds::PODS, NAMESPACE, "d-5d4f8c7b9-0");
     server.resume().unwrap();
@@ -65,7 +65,7 @@ async fn after_a_version_that_is_too_old_all_is_listed_again() {
         watching.wait_for("0=ready 1=ready").await;
         server.set_fault(Scope::Verb(Verb::Watch, kinds::PODS), Fault::InternalError);
         server.interrupt_watches(kinds::PODS, Interruption::BrokenConnection);
-        watching.wait_for_failure("the watch of pods is lost").await;
+        watching.wait_for_failure("pods could not be read").await;
         server.delete(kinds::PODS, NAMESPACE, "d-5d4f8c7b9-0");
         server.apply(starting("p"));
         server.forget_history();
@@ -181,7 +181,7 @@ async fn a_first_list_that_hangs_is_told() {
     server.set_fault(kinds::REPLICA_SETS, Fault::NoAnswer);
     let watching = Watching::new(&server);
     watching.wait_for_failure("the first list of replicasets is under way since 10s").await;
-    watching.wait_for_failure("the watch of replicasets is lost").await;
+    watching.wait_for_failure("replicasets could not be read").await;
     server.clear_faults();
     watching.wait_for("0=ready").await;
 }
@@ -194,7 +194,7 @@ async fn after_a_restart_the_lists_do_not_come_at_once() {
         one.wait_for("0=ready").await;
     }
     server.stop().await.unwrap();
-    watching[0].wait_for_failure("is lost since").await;
+    watching[0].wait_for_failure("could not be read").await;
     tokio::time::sleep(MINUTE).await;
     let before = server.counters().requests(Verb::List, kinds::PODS);
     server.resume().unwrap();

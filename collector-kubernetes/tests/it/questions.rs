@@ -33,7 +33,7 @@ impl Fixture {
     }
 
     fn kind(name: &str) -> ApiKind {
-        ApiKind::all().find(|kind| kind.kind == name).unwrap()
+        ApiKind::all().find(|kind| kind.kind() == name).unwrap()
     }
 }
 
@@ -64,7 +64,7 @@ async fn a_question_without_an_answer_ends_after_5_s() {
         fixture.server.set_fault(Scope::Everything, fault);
         let kind = fixture.cluster.api_server().await.unwrap_err().kind();
         assert!(matches!(kind, ErrorKind::BadAnswer | ErrorKind::Disconnected), "{kind:?}");
-        assert!(fixture.cluster.served(&Fixture::kind("Pod")).await.is_err());
+        assert!(fixture.cluster.served(Fixture::kind("Pod")).await.is_err());
         assert!(fixture.cluster.autoscalers(true, 10).await.is_err());
     }
 }
@@ -72,7 +72,7 @@ async fn a_question_without_an_answer_ends_after_5_s() {
 #[tokio::test]
 async fn a_kind_is_served_in_the_version_that_there_is() {
     let fixture = Fixture::new().await;
-    let served = async |kind| fixture.cluster.served(&Fixture::kind(kind)).await.unwrap();
+    let served = async |kind| fixture.cluster.served(Fixture::kind(kind)).await.unwrap();
     assert_eq!(served("Pod").await, Some("/api/v1"));
     let stable = "/apis/inference.networking.k8s.io/v1";
     assert_eq!(served("InferencePool").await, Some(stable));

@@ -125,6 +125,8 @@ async fn round(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let clock = &*settings.clock;
+    #[cfg_attr(not(feature = "kubernetes"), expect(unused_mut, reason = "a cluster changes it"))]
+    let mut collector = Arc::clone(collector);
     report.add(groups::configuration(settings, file))?;
     for backend in backends {
         let place = settings.place_of(backend.name());
@@ -140,10 +142,14 @@ async fn round(
     #[cfg(feature = "kubernetes")]
     if let Some(cluster) = settings.cluster()? {
         let (cluster, model) = (&cluster, model.as_ref());
-        let asked = cluster::Asked { settings, cluster, backends, collector, model };
+        let asked = cluster::Asked { settings, cluster, backends, collector: &collector, model };
         // A large future, which would make all those around it as large.
-        let checks = Box::pin(cluster::checks(&asked));
-        report.add(waiting(clock, "the cluster", checks).await)?;
+        let checks = waiting(clock, "the cluster", Box::pin(cluster::checks(&asked))).await;
+        if cluster::is_unknown(&checks) {
+            // The model is read without it: what is wrong is reported, and another try would wait as long again.
+            collector = settings.collector_at_once_over(backends.to_vec())?;
+        }
+        report.add(checks)?;
     }
     let unreachable = report
         .checks()
@@ -168,8 +174,8 @@ async fn round(
             let what = if model.is_some() { "the model" } else { "the models" };
             let checks = async {
                 match &model {
-                    Some(model) => groups::of_model(&**collector, model).await,
-                    None => vec![groups::known_models(settings, &**collector).await],
+                    Some(model) => groups::of_model(&*collector, model).await,
+                    None => vec![groups::known_models(settings, &*collector).await],
                 }
             };
             waiting(clock, &format!("{}: {what}", names.join(", ")), checks).await

@@ -3,25 +3,15 @@
 
 use std::collections::BTreeSet;
 
+use collector_kubernetes::{ApiKind, PageSource, Selector};
 use serde_json::Value;
 
-use super::rendered::{Object, Tools, all, one};
+use super::rendered::{Object, Tools, all, one, repository};
 
-/// The kinds that `kubernetes.enabled` watches.
-const WATCHED: [&str; 12] = [
-    "/pods",
-    "apps/deployments",
-    "apps/replicasets",
-    "apps/statefulsets",
-    "autoscaling/horizontalpodautoscalers",
-    "discovery.k8s.io/endpointslices",
-    "inference.networking.k8s.io/inferencepools",
-    "inference.networking.x-k8s.io/inferencepools",
-    "keda.sh/scaledobjects",
-    "leaderworkerset.x-k8s.io/leaderworkersets",
-    "llmd.ai/variantautoscalings",
-    "serving.kserve.io/llminferenceservices",
-];
+/// `get` on this alone, for `check`.
+const API_SERVICE: &str = "get apiregistration.k8s.io/apiservices v1beta1.external.metrics.k8s.io";
+const REVIEWS: &str = "create authorization.k8s.io/subjectaccessreviews";
+const METRICS_PAGE: &str = "get /metrics";
 
 /// The rights of a role: `verb group/resource` or `verb path`.
 fn rights(role: &Value) -> BTreeSet<String> {
@@ -32,8 +22,10 @@ fn rights(role: &Value) -> BTreeSet<String> {
             list.into_iter().flatten().map(|text| text.as_str().unwrap()).collect()
         };
         let resources = texts("resources");
+        let names = [vec![""], texts("resourceNames")].concat().join(" ");
+        let names = names.as_str();
         let resources = resources.iter().flat_map(|resource| {
-            texts("apiGroups").into_iter().map(move |group| format!("{group}/{resource}"))
+            texts("apiGroups").into_iter().map(move |group| format!("{group}/{resource}{names}"))
         });
         let paths = texts("nonResourceURLs").into_iter().map(str::to_owned);
         for what in resources.chain(paths) {
@@ -44,9 +36,21 @@ fn rights(role: &Value) -> BTreeSet<String> {
     rights
 }
 
-fn watching() -> BTreeSet<String> {
-    let verbs = ["get", "list", "watch"];
-    WATCHED.iter().flat_map(|kind| verbs.map(|verb| format!("{verb} {kind}"))).collect()
+/// The rights to watch what the program watches, where direct scraping has these pages of the cluster, and others.
+fn watching(pages: Option<&PageSource>, others: &[&str]) -> BTreeSet<String> {
+    let kinds = ApiKind::all().filter(|kind| kind.is_watched_for(pages));
+    let mut rights: BTreeSet<String> = others.iter().map(ToString::to_string).collect();
+    for kind in kinds {
+        for group in kind.groups() {
+            rights
+                .extend(["list", "watch"].map(|verb| format!("{verb} {group}/{}", kind.plural())));
+        }
+    }
+    rights
+}
+
+fn slices() -> PageSource {
+    PageSource::EndpointSlices(Selector::parse("app=vllm").unwrap())
 }
 
 fn names_and_namespaces(objects: &[Object], kind: &str) -> Vec<(String, String)> {
@@ -69,7 +73,8 @@ fn a_collector_that_asks_no_cluster_has_no_rights_and_no_token() {
     let Some(tools) = Tools::or_skip() else { return };
     for objects in tools.everything() {
         let of = &objects[0].of;
-        let asks = ["everything", "kubernetes", "namespaced"].iter().any(|it| of.contains(it));
+        let asking = ["everything", "kubernetes", "namespaced", "pools", "slices"];
+        let asks = asking.iter().any(|it| of.contains(it));
         assert_eq!(account(&objects).1, asks, "{of}");
         for kind in ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"] {
             assert!(asks || all(&objects, kind).is_empty(), "{of} has a {kind}");
@@ -80,8 +85,9 @@ fn a_collector_that_asks_no_cluster_has_no_rights_and_no_token() {
 #[test]
 fn a_cluster_is_watched_and_nothing_is_changed() {
     let Some(tools) = Tools::or_skip() else { return };
+    let expected = watching(None, &[API_SERVICE]);
     for objects in [tools.chart_with("kubernetes"), tools.kustomization("overlays/kubernetes")] {
-        assert_eq!(rights(one(&objects, "ClusterRole")), watching(), "{}", objects[0].of);
+        assert_eq!(rights(one(&objects, "ClusterRole")), expected, "{}", objects[0].of);
         assert!(all(&objects, "Role").is_empty() && all(&objects, "RoleBinding").is_empty());
     }
 }
@@ -98,17 +104,48 @@ fn namespaces_are_watched_without_a_right_in_the_cluster() {
     assert_eq!(names_and_namespaces(&objects, "Role"), expected);
     assert_eq!(names_and_namespaces(&objects, "RoleBinding"), expected);
     for role in all(&objects, "Role") {
-        assert_eq!(rights(role), watching());
+        assert_eq!(rights(role), watching(None, &[]));
     }
+}
+
+#[test]
+fn direct_scraping_adds_what_it_finds_its_pods_by() {
+    let Some(tools) = Tools::or_skip() else { return };
+    let objects = tools.chart_with("pools");
+    let expected = watching(Some(&PageSource::Pools), &[API_SERVICE, METRICS_PAGE]);
+    assert_eq!(rights(one(&objects, "ClusterRole")), expected);
+    let objects = tools.chart_with("slices");
+    for role in all(&objects, "Role") {
+        assert_eq!(rights(role), watching(Some(&slices()), &[]));
+    }
+    let url = "config.backend={scrape},config.kubernetes.enabled=true";
+    for (set, pages, others) in [
+        ("config.kubernetes.scrape=off", None, vec![API_SERVICE]),
+        ("config.scrape.target_file=/t", None, vec![API_SERVICE]),
+        ("config.scrape.token_path=/t", Some(PageSource::Pools), vec![API_SERVICE]),
+    ] {
+        let chart = tools.chart(&["--set", &format!("{url},{set}")]).unwrap();
+        let objects = super::rendered::objects(set, &chart);
+        let expected = watching(pages.as_ref(), &others);
+        assert_eq!(rights(one(&objects, "ClusterRole")), expected, "{set}");
+    }
+}
+
+#[test]
+fn the_documentation_has_every_rule() {
+    let page = std::fs::read_to_string(repository().join("docs/kubernetes.md")).unwrap();
+    let text = page.split_once("## Rights").unwrap().1.split_once("```yaml").unwrap().1;
+    let role: Value = serde_saphyr::from_str(text.split_once("```").unwrap().0).unwrap();
+    let expected = watching(Some(&PageSource::Pools), &[API_SERVICE, METRICS_PAGE]);
+    assert_eq!(rights(&role), expected);
 }
 
 #[test]
 fn pickers_and_the_metrics_api_need_one_right_each() {
     let Some(tools) = Tools::or_skip() else { return };
     let objects = tools.chart_with("everything");
-    let mut expected = watching();
-    expected.insert("get /metrics".to_owned());
-    expected.insert("create authorization.k8s.io/subjectaccessreviews".to_owned());
+    // It names its targets.
+    let expected = watching(None, &[API_SERVICE, METRICS_PAGE, REVIEWS]);
     assert_eq!(rights(one(&objects, "ClusterRole")), expected);
     // A role of Kubernetes' own, for the one ConfigMap.
     let binding = one(&objects, "RoleBinding");
@@ -119,6 +156,17 @@ fn pickers_and_the_metrics_api_need_one_right_each() {
     let services = names_and_namespaces(&objects, "Service");
     let text = |key: &str| service[key].as_str().unwrap().to_owned();
     assert!(services.contains(&(text("name"), text("namespace"))), "{services:?}");
+}
+
+/// The API server is recognised by a file, and the cluster is asked what users may read, because it is read anyway.
+#[test]
+fn users_are_reviewed_where_a_file_names_the_front_proxy_and_the_cluster_is_read() {
+    let Some(tools) = Tools::or_skip() else { return };
+    let objects = tools.chart_with("slices");
+    let expected = [API_SERVICE, REVIEWS].map(str::to_owned);
+    assert_eq!(rights(one(&objects, "ClusterRole")), BTreeSet::from(expected));
+    let bindings = names_and_namespaces(&objects, "RoleBinding");
+    assert!(bindings.iter().all(|(_, namespace)| namespace != "kube-system"), "{bindings:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::rendered::{Tools, repository};
+use super::rendered::{Tools, all, one, repository};
 
 fn objects(file: &str) -> Vec<Value> {
     let text = fs::read_to_string(repository().join("deploy/examples").join(file)).unwrap();
@@ -53,10 +53,37 @@ fn there_is_an_example_for_each_signal() {
 }
 
 #[test]
-fn every_hpa_is_as_kubernetes_describes_it() {
+fn every_object_of_kubernetes_is_as_it_describes_it() {
     let Some(tools) = Tools::or_skip() else { return };
-    for file in ["hpa.yaml", "signals-hpa.yaml"] {
+    for file in ["external-metrics.yaml", "hpa.yaml", "signals-hpa.yaml"] {
         let path = repository().join("deploy/examples").join(file);
         assert_eq!(tools.validate("1.37", &path).unwrap(), "", "{file}");
     }
+}
+
+#[test]
+fn the_example_of_external_metrics_fits_the_chart() {
+    let Some(tools) = Tools::or_skip() else { return };
+    let example = objects("external-metrics.yaml");
+    let of_kind = |kind: &str| example.iter().find(|object| object["kind"] == kind).unwrap();
+    let chart = tools.chart_with("everything");
+    let service = of_kind("Service");
+    let of_chart = all(&chart, "Service").into_iter();
+    let of_chart: Vec<&Value> =
+        of_chart.filter(|it| it["metadata"]["name"] == service["metadata"]["name"]).collect();
+    let port = |service: &Value| service["spec"]["ports"][0]["port"].clone();
+    assert_eq!(port(service), port(of_chart[0]));
+    let api = |service: &Value| service["spec"]["service"].clone();
+    assert_eq!(api(of_kind("APIService")), api(one(&chart, "APIService")));
+    // It lets in what the Service sends on, and reviews users by no more rights than the chart has.
+    let target = &service["spec"]["ports"][0]["targetPort"];
+    let policy = &of_kind("NetworkPolicy")["spec"]["ingress"][0];
+    assert_eq!((&policy["ports"][0]["port"], policy.get("from")), (target, None));
+    let rule = &of_kind("ClusterRole")["rules"][0];
+    let rules = one(&chart, "ClusterRole")["rules"].as_array().unwrap();
+    assert!(rules.contains(rule), "{rule}");
+    // The certificate's name, as the API server verifies it.
+    let page = fs::read_to_string(repository().join("docs/external-metrics.md")).unwrap();
+    let name = |key: &str| service["metadata"][key].as_str().unwrap();
+    assert!(page.contains(&format!("`{}.{}.svc`", name("name"), name("namespace"))));
 }

@@ -104,7 +104,10 @@ pub(super) fn value_files() -> Vec<String> {
     let mut names: Vec<String> =
         names.map(|name| name.strip_suffix("-values.yaml").unwrap().to_owned()).collect();
     names.sort();
-    assert_eq!(names, ["everything", "keda", "kubernetes", "minimal", "namespaced"]);
+    assert_eq!(
+        names,
+        ["everything", "keda", "kubernetes", "minimal", "namespaced", "pools", "slices"]
+    );
     names
 }
 

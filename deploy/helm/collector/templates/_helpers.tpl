@@ -40,9 +40,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if dig "external_metrics" "enabled" false .Values.config }}{{ .Values.config.external_metrics.listen }}{{ end -}}
 {{- end -}}
 
+{{/* `true` if the External Metrics API reads from Kubernetes how the API server identifies itself. */}}
+{{- define "collector.readsFrontProxy" -}}
+{{- if and (include "collector.externalMetrics" .) (not .Values.config.external_metrics.front_proxy_ca_path) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* `true` if the External Metrics API asks Kubernetes who may read. */}}
 {{- define "collector.reviews" -}}
-{{- if and (include "collector.externalMetrics" .) (not .Values.config.external_metrics.front_proxy_ca_path) -}}
+{{- if and (include "collector.externalMetrics" .) (or (include "collector.readsFrontProxy" .) (dig "kubernetes" "enabled" false .Values.config)) -}}
 true
 {{- end -}}
 {{- end -}}
@@ -55,43 +62,66 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* The settings of direct scraping, by either of their names, as JSON. */}}
+{{- define "collector.scrape" -}}
+{{- merge dict (.Values.config.scrape | default dict) (.Values.config.epp | default dict) | toJson -}}
+{{- end -}}
+
+{{/* What of the cluster is scraped: `pools`, `endpoint_slices`, or nothing. */}}
+{{- define "collector.scraped" -}}
+{{- $backends := .Values.config.backend | default "prometheus" -}}
+{{- if kindIs "string" $backends }}{{ $backends = splitList "," $backends }}{{ end -}}
+{{- $scrape := include "collector.scrape" . | fromJson -}}
+{{- $namesTargets := or $scrape.targets $scrape.target_file $scrape.dns -}}
+{{- $source := dig "kubernetes" "scrape" "" .Values.config | default (ternary "off" "pools" (not (empty $namesTargets))) -}}
+{{- if and (dig "kubernetes" "enabled" false .Values.config) (or (has "scrape" $backends) (has "epp" $backends)) (ne $source "off") -}}
+{{ $source }}
+{{- end -}}
+{{- end -}}
+
 {{/* `true` if Endpoint Pickers get the pod's own token: they ask Kubernetes whether its owner may read /metrics. */}}
 {{- define "collector.readsPickers" -}}
-{{- $scrape := merge dict (.Values.config.scrape | default dict) (.Values.config.epp | default dict) -}}
-{{- if hasPrefix "/var/run/secrets/kubernetes.io/serviceaccount/" ($scrape.picker_token_path | default $scrape.token_path | default "") -}}
+{{- $scrape := include "collector.scrape" . | fromJson -}}
+{{- $token := $scrape.picker_token_path | default $scrape.token_path | default "" -}}
+{{- if or (hasPrefix "/var/run/secrets/kubernetes.io/serviceaccount/" $token) (and (eq (include "collector.scraped" .) "pools") (not $token)) -}}
 true
 {{- end -}}
 {{- end -}}
 
-{{/* What the collector watches with `kubernetes.enabled`. */}}
+{{/* What the collector watches with `kubernetes.enabled`. A test compares it with the program. */}}
 {{- define "collector.watched" -}}
+{{- $scraped := include "collector.scraped" . -}}
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [apps]
   resources: [deployments, replicasets, statefulsets]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
-  verbs: [get, list, watch]
-- apiGroups: [discovery.k8s.io]
-  resources: [endpointslices]
-  verbs: [get, list, watch]
-- apiGroups: [inference.networking.k8s.io, inference.networking.x-k8s.io]
-  resources: [inferencepools]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [keda.sh]
   resources: [scaledobjects]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [leaderworkerset.x-k8s.io]
   resources: [leaderworkersets]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [llmd.ai]
   resources: [variantautoscalings]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [serving.kserve.io]
   resources: [llminferenceservices]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
+{{- if $scraped }}
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+{{- end }}
+{{- if eq $scraped "pools" }}
+- apiGroups: [inference.networking.k8s.io, inference.networking.x-k8s.io]
+  resources: [inferencepools]
+  verbs: [list, watch]
+{{- end }}
 {{- end -}}
 
 {{/* A probe of a path of the HTTP API; of the port alone where clients need a certificate, which the kubelet has not. */}}

@@ -66,6 +66,12 @@ pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
     checks
 }
 
+/// Whether what the cluster has could not be read.
+pub(super) fn is_unknown(checks: &[Check]) -> bool {
+    let of_reading = |check: &&Check| ["cluster.connection", "cluster.lists"].contains(&&*check.id);
+    checks.iter().filter(of_reading).any(failed)
+}
+
 async fn bounded(id: &str, part: impl Future<Output = Vec<Check>>) -> Vec<Check> {
     timeout(PART_MAX, part).await.unwrap_or_else(|_| {
         let detail = format!("not complete within {} s", PART_MAX.as_secs());

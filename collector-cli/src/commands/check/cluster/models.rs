@@ -17,7 +17,7 @@ use crate::commands::answers::{Answering, PodAnswers, measured_models};
 use crate::output::{nearest_first, quoted};
 
 /// How long the lists of the cluster may take.
-const LISTS_MAX: Duration = Duration::from_secs(15);
+const LISTS_MAX: Duration = Duration::from_secs(10);
 
 /// Models without series that are named, and models whose pods are compared.
 const MODELS_NAMED: usize = 10;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use collector_core::text::counted;
 use collector_core::{BackendError, Check, Namespace};
-use collector_kubernetes::{ApiKind, Permission};
+use collector_kubernetes::{ApiKind, Permission, group_of};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
@@ -20,14 +20,17 @@ const AT_A_TIME: usize = 8;
 
 /// The checks of the APIs, and of the permissions for those that there are.
 pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
-    let kinds = ApiKind::all().map(|kind| async move { (kind, asked.cluster.served(&kind).await) });
+    let cluster = asked.cluster;
+    let kinds = ApiKind::all().map(|kind| async move { (kind, cluster.served(kind).await) });
     let kinds = join_all(kinds).await;
     let mut checks = apis(&kinds);
-    let needed = kinds.iter().filter(|(kind, served)| {
+    let needed = kinds.iter().filter(|(kind, _)| cluster.watches(*kind));
+    let needed = needed.filter_map(|(kind, served)| match served {
+        Ok(path) => path.map(|path| (group_of(path), kind.plural())),
         // What may be there needs its permission.
-        kind.is_watched && !matches!(served, Ok(None))
+        Err(_) => kind.groups().first().map(|group| (*group, kind.plural())),
     });
-    let needed = permissions(asked, &needed.map(|(kind, _)| *kind).collect::<Vec<_>>());
+    let needed = permissions(asked, &needed.collect::<Vec<_>>());
     checks.push(rbac(asked, needed).await);
     checks
 }
@@ -40,16 +43,16 @@ fn apis(kinds: &[(ApiKind, Result<Option<&'static str>, BackendError>)]) -> Vec<
         match answer {
             Ok(Some(path)) => {
                 let version = path.strip_prefix("/apis/").or(path.strip_prefix("/api/"));
-                served.push(format!("{} ({})", kind.kind, version.unwrap_or(path)));
+                served.push(format!("{} ({})", kind.kind(), version.unwrap_or(path)));
             }
-            Ok(None) if kind.is_built_in => checks.push(
-                fail(ID, format!("the API server has no {}, which every cluster has", kind.kind))
+            Ok(None) if kind.is_built_in() => checks.push(
+                fail(ID, format!("the API server has no {}, which every cluster has", kind.kind()))
                     .with_remedy("is the address that of a Kubernetes API server from 1.23 on?"),
             ),
-            Ok(None) => absent.push(kind.kind),
+            Ok(None) => absent.push(kind.kind()),
             Err(error) => {
                 let detail =
-                    format!("whether there is {} is not known: {}", kind.kind, error.kind());
+                    format!("whether there is {} is not known: {}", kind.kind(), error.kind());
                 let remedy = "the ClusterRole system:discovery permits it to every service account";
                 checks.push(warn(ID, detail).with_remedy(remedy));
             }
@@ -65,7 +68,9 @@ fn apis(kinds: &[(ApiKind, Result<Option<&'static str>, BackendError>)]) -> Vec<
     checks
 }
 
-fn permissions(asked: &Asked<'_>, kinds: &[ApiKind]) -> Vec<Permission> {
+/// What the configuration needs of these resources, by group and name. The right to read `/metrics` is none of it: it is an
+/// Endpoint Picker that asks for it, of the token that it is sent, and its refusal is shown with the scrape.
+fn permissions(asked: &Asked<'_>, resources: &[(&'static str, &'static str)]) -> Vec<Permission> {
     let scopes: Vec<Option<Namespace>> = match asked.cluster.namespaces() {
         [] => vec![None],
         namespaces => namespaces.iter().cloned().map(Some).collect(),
@@ -84,10 +89,10 @@ fn permissions(asked: &Asked<'_>, kinds: &[ApiKind]) -> Vec<Permission> {
         }
     }
     for namespace in scopes {
-        for kind in kinds {
+        for (group, resource) in resources {
             for verb in ["list", "watch"] {
                 let namespace = namespace.clone();
-                permissions.push(Permission { namespace, ..of(verb, kind.group(), kind.plural) });
+                permissions.push(Permission { namespace, ..of(verb, group, resource) });
             }
         }
     }
