@@ -146,9 +146,9 @@ impl Lint {
         let (findings, values) = match object.kind {
             Kind::ScaledObject => {
                 let object = ScaledObject::of(&object.value);
-                let mut values = object.values(self.guard.as_ref(), &self.context.limits).await;
+                let values = object.values(self.guard.as_ref(), &self.context.limits).await;
                 #[cfg(feature = "keda")]
-                values.extend(object.signals(&self.readings).await);
+                let values = [values, object.signals(&self.readings).await].concat();
                 (object.rules(&self.context), values)
             }
             Kind::Hpa => {
