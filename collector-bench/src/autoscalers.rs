@@ -85,7 +85,7 @@ pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) ->
     let scaler = Scaler::connect(scaler).await?;
     signals(&scaler, quick, report).await?;
 
-    // The collector reads the fleet whoever asks, which is in the idle time.
+    // The collector refreshes the fleet without being polled, so the idle time contains that cost.
     let idle = self::idle(&prometheus, time).await?;
     let of_readings = Arc::new(triggers(OF_READINGS));
     let polled = poll_door(&door, &of_readings, time);

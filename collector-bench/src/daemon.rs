@@ -61,7 +61,7 @@ async fn percent_of_a_core(serving: &Serving, time: Duration) -> Result<f64> {
     Ok(used.as_secs_f64() / time.as_secs_f64() * 100.0)
 }
 
-/// Waits until there are so many models with a reading.
+/// Waits until that number of models have a reading.
 async fn all_up(serving: &mut Serving, models: usize) -> Result<()> {
     let began = Instant::now();
     while !serving.counter("collector_reading_up", "").is_ok_and(|up| up >= models as f64) {
@@ -233,7 +233,7 @@ async fn reload(program: &Path, folder: &Path, url: &str, report: &mut Report) -
     Ok(())
 }
 
-/// Writes a file of so many variants beside the one that is watched, puts it in its place, and waits until all are tracked.
+/// Replaces the watched file by one with that number of variants, and waits until all are tracked.
 async fn reloaded(serving: &Serving, file: &Path, url: &str, variants: usize) -> Result<Duration> {
     let new = file.with_extension("new");
     fs::write(&new, configured(url, variants))?;

@@ -194,7 +194,7 @@ pub(crate) enum GetCommand {
         visible_alias = "model",
         after_help = "Example:\n  collector get models -n prod -o json"
     )]
-    Models(ModelsArgs),
+    Models(ListArgs),
     /// The variants of the configuration, and those that objects of a cluster describe
     #[command(
         visible_alias = "variant",
@@ -202,7 +202,7 @@ pub(crate) enum GetCommand {
                   That is for a build with the cargo feature kubernetes.\n\n\
                   Example:\n  collector get variants -n prod -o wide"
     )]
-    Variants(VariantsArgs),
+    Variants(ListArgs),
     /// The pods that serve models, as a cluster sees them, and whether they answer
     #[command(
         visible_alias = "pod",
@@ -270,9 +270,9 @@ impl PlaceArgs {
     }
 }
 
-/// Some of the models known.
+/// A list, of one namespace or of all.
 #[derive(Args, Debug)]
-pub(crate) struct ModelsArgs {
+pub(crate) struct ListArgs {
     #[command(flatten)]
     place: PlaceArgs,
     #[command(flatten)]
@@ -281,25 +281,7 @@ pub(crate) struct ModelsArgs {
     pub(crate) read: ReadArgs,
 }
 
-impl ModelsArgs {
-    /// The only namespace that is wanted.
-    pub(crate) fn namespace(&self) -> Option<String> {
-        self.place.namespace()
-    }
-}
-
-/// Some of the variants.
-#[derive(Args, Debug)]
-pub(crate) struct VariantsArgs {
-    #[command(flatten)]
-    place: PlaceArgs,
-    #[command(flatten)]
-    pub(crate) rows: RowArgs,
-    #[command(flatten)]
-    pub(crate) read: ReadArgs,
-}
-
-impl VariantsArgs {
+impl ListArgs {
     /// The only namespace that is wanted.
     pub(crate) fn namespace(&self) -> Option<String> {
         self.place.namespace()

@@ -67,7 +67,7 @@ impl fmt::Display for Requirement {
 /// Returns the requirements of a selector, in its order.
 ///
 /// # Errors
-/// What in it is no selector, in words.
+/// Why the text is not a selector.
 pub fn parse(selector: &str) -> Result<Vec<Requirement>, String> {
     if selector.len() > SELECTOR_BYTES_MAX {
         return Err(format!("it is longer than {SELECTOR_BYTES_MAX} bytes"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which pods answer: what the backends that measure have of them, beside what a cluster says.
+//! Which pods answer: the metrics that backends have of them, compared with what a cluster lists.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use super::select::{MISSING, listed, namespaces};
 use super::settings::{Settings, Verbosity, format};
 use super::watch;
 use crate::args::{
-    AllocationArgs, Form, Format, GetCommand, GlobalArgs, ModelsArgs, ReadArgs, ReplicasArgs,
+    AllocationArgs, Form, Format, GetCommand, GlobalArgs, ListArgs, ReadArgs, ReplicasArgs,
     RowArgs, Selection,
 };
 use crate::exit::{Exit, Failure};
@@ -54,8 +54,7 @@ pub(super) fn run(
     let (rows, read) = match command {
         GetCommand::Replicas(args) => (&args.rows, &args.read),
         GetCommand::Allocation(args) => (&args.rows, &args.read),
-        GetCommand::Models(args) => (&args.rows, &args.read),
-        GetCommand::Variants(args) => (&args.rows, &args.read),
+        GetCommand::Models(args) | GetCommand::Variants(args) => (&args.rows, &args.read),
         GetCommand::Pods(args) => (&args.rows, &args.read),
     };
     let view = View::new(global, rows, &[&DOCUMENTS[..], more, &ROWS].concat())?;
@@ -322,7 +321,7 @@ fn show_allocation(
     })?)
 }
 
-async fn models(settings: &Settings, args: &ModelsArgs, view: &View<'_>) -> Result<Exit, Failure> {
+async fn models(settings: &Settings, args: &ListArgs, view: &View<'_>) -> Result<Exit, Failure> {
     let namespace = args.namespace().as_deref().map(Namespace::from);
     let collector = settings.collector_at_once()?;
     settings.before_a_read(namespace.as_ref()).await?;

@@ -138,7 +138,7 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
         loop {
             tokio::select! {
                 biased;
-                // Whoever asks again does not want to wait.
+                // A second signal ends the drain at once.
                 _ = signals.received() => break,
                 () = &mut drained => break,
                 _ = watchdog.tick() => systemd.alive(),

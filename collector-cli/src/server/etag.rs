@@ -50,7 +50,7 @@ impl Tag {
     }
 }
 
-/// What another answer differs in, besides its ages: generation and status, or the reason that there is no reading.
+/// What distinguishes two answers, apart from their ages: generation and status, or the reason that there is no reading.
 #[derive(PartialEq, Hash)]
 pub(super) enum PartState {
     Reading(Option<u64>, &'static str),

@@ -109,7 +109,7 @@ struct Listener {
     events: Arc<Events>,
     /// The number of the last event that was sent.
     cursor: u64,
-    /// The number of the last change when the client last started anew. It knows nothing that was removed before.
+    /// The number of the last change when the client last fetched everything. It knows no model that was removed earlier.
     started_at: u64,
     /// Why the client starts anew, which it is to be told.
     reset: Option<ResetReason>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `check`, `get variants` and `get pods` beside a cluster.
+//! `check`, `get variants` and `get pods` with a cluster.
 
 use std::io::Write as _;
 use std::process::Command;

@@ -109,7 +109,7 @@ fn what_one_replica_has_said_hides_nothing_from_a_reader_of_the_other() {
     assert_eq!(answer.status, 200, "the other one has not seen this tag");
     assert_eq!(answer.header("etag"), second.header("etag"));
 
-    // An event of one is unknown to the other, which begins anew, though it has had changes before that and since.
+    // An event of one is unknown to the other, which starts again, although it had changes before that and since.
     let listen = |daemon: &Daemon, id: &str| {
         let mut stream = TcpStream::connect(daemon.address).unwrap();
         write!(stream, "GET /api/v1/events HTTP/1.0\r\nLast-Event-ID: {id}\r\n\r\n").unwrap();
@@ -273,7 +273,7 @@ fn a_rolling_update_fails_no_read_of_either_door() {
         ready.lock().unwrap().push(Endpoint { address: replica.address, keda });
         replica
     };
-    // Each client has then chosen its replica anew.
+    // Each client has then chosen its replica again.
     let read_on = || {
         for count in answers.iter().chain([&calls]) {
             let before = count.load(Ordering::Relaxed);

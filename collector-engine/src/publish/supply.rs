@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a cluster lists of a model's pods, next to what sources of metrics say of them.
 //!
-//! A list of pods is no metrics: it gives rows their states, tells which rows are gone and which are absent, and only a
-//! list without any pod is a reading of its own.
+//! A list of pods has no metrics. It sets the states of rows, removes those of deleted pods and finds missing ones. Only
+//! a list without any pod is a reading by itself.
 
 use std::sync::Arc;
 use std::time::Duration;

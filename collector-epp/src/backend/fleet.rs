@@ -60,7 +60,7 @@ impl Fleet {
     }
 
     /// Applies the result of discovery. Pods whose target is unchanged are kept. Returns the models of pods that
-    /// vanished, or whose silence is no failure any more, or is one now.
+    /// vanished, or whose `may_be_silent` changed.
     pub(crate) fn set(
         &self,
         found: Found,

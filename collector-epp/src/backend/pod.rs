@@ -63,7 +63,7 @@ pub(crate) struct Seen {
     pub(crate) gauges: Option<(Arc<GaugePage>, Tick)>,
     /// By how many seconds its wall clock is ahead of ours.
     pub(crate) clock_ahead: Option<f64>,
-    /// Whether it is no failure if it does not answer.
+    /// If true, a scrape without an answer does not count as failed.
     may_be_silent: bool,
 }
 

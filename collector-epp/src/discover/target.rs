@@ -32,8 +32,8 @@ pub struct Target {
     pub engine: Option<EngineName>,
     /// What the pod does where a request is served by several.
     pub role: Option<Role>,
-    /// Whether it is no failure if it does not answer, because it starts or terminates: then it serves nothing. May
-    /// change while it is scraped.
+    /// If true, a scrape without an answer does not count as failed: the pod starts or terminates, and then it serves
+    /// nothing. May change while it is scraped.
     pub may_be_silent: bool,
 }
 

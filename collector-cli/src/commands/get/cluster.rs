@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `get variants` and `get pods`: what a cluster has, beside what is configured and what is measured.
+//! `get variants` and `get pods`: what a cluster lists, with the configured variants and what is measured.
 
 #[cfg(feature = "kubernetes")]
 use std::time::Duration;
@@ -13,7 +13,7 @@ use collector_core::{BackendError, CollectError, ModelRef};
 use collector_kubernetes::{Cluster, ListedPod, ListedVariant};
 
 use super::{View, printed};
-use crate::args::{Format, PodsArgs, VariantsArgs};
+use crate::args::{Format, ListArgs, PodsArgs};
 #[cfg(feature = "kubernetes")]
 use crate::commands::answers::{Answering, PodAnswers};
 use crate::commands::select::MISSING;
@@ -35,7 +35,7 @@ const LISTS_MAX: Duration = Duration::from_secs(30);
 /// Prints the variants of the configuration and of the cluster.
 pub(super) async fn variants(
     settings: &Settings,
-    args: &VariantsArgs,
+    args: &ListArgs,
     view: &View<'_>,
 ) -> Result<Exit, Failure> {
     let items = all_variants(settings).await?;

@@ -494,7 +494,7 @@ proptest! {
                 prop_assert_eq!(record.outcome, Outcome::Found);
             }
             for row in &value.replicas {
-                // Whoever was deleted after it was sampled is no row, if the cluster has said so.
+                // A pod that was deleted after it was sampled has no row, if the cluster reported that.
                 let is_gone = |(pod, at): &(usize, Tick)| {
                     POD_NAMES[*pod] == row.pod_name.as_str() && *at > row.sampled_at
                 };
