@@ -39,16 +39,25 @@ impl Built {
 
 #[cfg(feature = "kubernetes")]
 mod build {
+    use std::any::Any;
     use std::sync::Arc;
 
     use collector_core::Clock;
     use collector_kubernetes::{Cluster, ClusterConfig, PageSource};
 
     use super::Built;
+    use crate::compose::NamedBackend;
     use crate::error::ConfigError;
     use crate::schema::CollectorConfig;
 
     impl CollectorConfig {
+        /// The cluster among backends that were built: a client that is [given](Cluster::set_client) to it is used for all
+        /// that is asked of the cluster.
+        pub fn cluster_of(backends: &[NamedBackend]) -> Option<Cluster> {
+            let mut backends = backends.iter().map(|(_, backend)| -> &dyn Any { &**backend });
+            backends.find_map(<dyn Any>::downcast_ref::<Cluster>).cloned()
+        }
+
         /// The cluster as `kubernetes` describes it, with the pages that direct scraping has from it.
         ///
         /// # Errors

@@ -35,7 +35,7 @@ pub(super) struct Fixed {
 pub(super) struct Running {
     pub(super) settings: Settings,
     /// With the names of the key `backend`, in their order.
-    backends: Vec<NamedBackend>,
+    pub(super) backends: Vec<NamedBackend>,
     pub(super) collector: Arc<CachingCollector>,
     pub(super) app: Arc<App>,
 }
