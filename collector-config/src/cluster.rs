@@ -100,6 +100,7 @@ mod scrape {
     use collector_epp::{EppBackend, EppConfig};
     use collector_kubernetes::{Cluster, ClusterPages, Page};
 
+    use crate::kubernetes::ScrapeFrom;
     use crate::schema::CollectorConfig;
 
     /// The token that each pod of a cluster has.
@@ -131,7 +132,13 @@ mod scrape {
         }
         let names = Engines::new(&settings.engines).map(|engines| engines.names());
         let engines = names.unwrap_or_default().into_iter().collect();
-        let targets = Box::new(ClusterTargets { pages, engines });
+        let remedy = match config.kubernetes.scrape {
+            Some(ScrapeFrom::EndpointSlices) => {
+                "does the API server answer, and has a Service with the labels of kubernetes.scrape_selector pods?"
+            }
+            _ => "does the API server answer, and does an InferencePool select pods?",
+        };
+        let targets = Box::new(ClusterTargets { pages, engines, remedy });
         let backend =
             EppBackend::with_discovery(settings.clone(), vec![targets], Arc::clone(clock));
         let backend = backend.map_err(|error| settings.with_section(&error.to_string()))?;
@@ -149,12 +156,17 @@ mod scrape {
         pages: ClusterPages,
         /// The engines that are known: a label may name any other, which is then recognised by its page.
         engines: HashSet<EngineName>,
+        remedy: &'static str,
     }
 
     #[async_trait]
     impl Discovery for ClusterTargets {
         fn source(&self) -> &'static str {
             "kubernetes.scrape"
+        }
+
+        fn remedy(&self) -> &'static str {
+            self.remedy
         }
 
         async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
