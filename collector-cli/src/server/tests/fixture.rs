@@ -78,14 +78,10 @@ impl Fixture {
         let backend = FakeBackend::new(Arc::clone(&clock)).named("prometheus");
         backend.serve_pods(&model(), &["m-0", "m-1"]);
         let variant = VariantSpec {
-            name: "m-h100".into(),
-            namespace: "prod".into(),
-            model: "org/m".into(),
             accelerator: Some("H100".into()),
-            cost: 10.0,
             pods: "m-*".to_owned(),
             max_batch: Some(256),
-            fetch_interval: None,
+            ..VariantSpec::new("m-h100", &model())
         };
         let builder = CachingCollector::builder(Arc::new(backend.clone()))
             .config(CacheConfig::default())
