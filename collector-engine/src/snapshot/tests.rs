@@ -321,12 +321,12 @@ fn refused(file: &[u8], reason: &str) {
 
 #[test]
 fn each_kind_of_wrong_file_has_its_reason() {
-    refused(b"", "it is no snapshot");
-    refused(b"{}\n", "it is no snapshot");
-    refused(&[b'x'; 1000], "it is no snapshot");
+    refused(b"", "it is not a snapshot");
+    refused(b"{}\n", "it is not a snapshot");
+    refused(&[b'x'; 1000], "it is not a snapshot");
     refused(b"collector-snapshot 2 00000000000000001234 0a1b2c3d\n{}\n", "an earlier version");
     let later = br#"{"collectorSnapshot":4,"writtenAt":"noon","more":[]}"#;
-    refused(later, "it is no snapshot");
+    refused(later, "it is not a snapshot");
     let later = br#"{"collectorSnapshot":4,"writtenAt":0,"more":[]}"#;
     refused(later, "it has format 4, and this version reads format 3");
 }

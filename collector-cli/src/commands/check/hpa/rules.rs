@@ -143,7 +143,7 @@ impl Metric {
         findings.extend(self.of_target());
         if !self.is_known() {
             let detail = format!(
-                "{} is no metric of a model server, an endpoint picker or this collector",
+                "{} is not a metric of a model server, an endpoint picker or this collector",
                 self.name
             );
             findings.push(check("metric", CheckStatus::Skip, detail).into());
@@ -163,7 +163,7 @@ impl Metric {
             self.selector.iter().flat_map(|it| it.values.iter().map(move |value| (it, value)));
         for (requirement, value) in values.filter(|(_, value)| !is_label_value(value)) {
             let detail = format!(
-                "selector {}: {value:?} is no value of a Kubernetes label, so the HPA rejects the selector",
+                "selector {}: {value:?} is not a value of a Kubernetes label, so the HPA rejects the selector",
                 requirement.label
             );
             findings.push(

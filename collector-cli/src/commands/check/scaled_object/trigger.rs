@@ -131,7 +131,7 @@ impl Trigger {
         let text = self.text(key)?;
         let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
         let wrong = match number {
-            None => "is no number",
+            None => "is not a number",
             Some(number) if is_target && number <= 0.0 => "must be greater than 0",
             Some(_) => return None,
         };
@@ -188,7 +188,7 @@ impl Trigger {
             && !self.is_zero_if_empty()
         {
             let detail = format!(
-                "without pods there are no series of {selector}: at zero replicas this trigger fails, and a fallback adds a \
+                "without pods {selector} has no series: at zero replicas this trigger fails, and a fallback adds a \
                  replica"
             );
             let check = check(CheckStatus::Warn, detail).with_remedy(

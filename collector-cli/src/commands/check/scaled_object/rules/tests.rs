@@ -111,7 +111,7 @@ fn triggers_that_misread_answers_are_found() {
     check_found(&[("threshold", "treshold")], Fail, "metadata.threshold is missing");
     check_found(&[("type: prometheus", "type: cpu")], Skip, "not checked");
     check_found(&[("\"5\"", "\"0\"")], Fail, "must be greater than 0");
-    check_found(&[("\"5\"", "\"five\"")], Fail, "is no number");
+    check_found(&[("\"5\"", "\"five\"")], Fail, "is not a number");
     check_found(&[("AverageValue", "Utilization")], Fail, "metricType is Utilization");
 }
 
