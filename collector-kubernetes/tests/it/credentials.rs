@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::ErrorKind;
+use collector_core::{Ask, Backend as _, ErrorKind};
 use collector_kubernetes::{Cluster, ClusterConfig};
 use collector_testkit::TokioClock;
 use collector_testkit::kubernetes::{self, Fault, Scope};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::fixture::{Kubeconfig, Watching, server};
+use crate::fixture::{Kubeconfig, Watching, model, server, shown};
 
 /// A kubeconfig with a command, which is a script in the folder that its files are in.
 struct Plugin {
@@ -128,6 +128,24 @@ async fn a_command_runs_once_until_its_credentials_expire_or_are_refused() {
     // The former ones are used as long as the server accepts them.
     std::fs::remove_file(plugin.path("kubeconfig")).unwrap();
     cluster.api_server().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_that_takes_its_time_is_waited_for_when_the_watches_start() {
+    let server = server(1).await;
+    let script = "touch started; until [ -e go ]; do :; done; echo '{status: {token: t}}'";
+    let plugin = Plugin::new(&server.url(), script);
+    let watching = Watching::with_config(plugin.config());
+    let (clock, models) = (TokioClock::new(), [model()]);
+    let asked = watching.cluster.fetch(Ask::new(&models, &clock));
+    let go = async {
+        while !plugin.path("started").exists() {
+            tokio::task::yield_now().await;
+        }
+        std::fs::write(plugin.path("go"), "").unwrap();
+    };
+    let (answers, ()) = tokio::join!(asked, go);
+    assert_eq!(shown(answers.unwrap().get(&model()).unwrap()).as_deref(), Some("0=ready"));
 }
 
 #[tokio::test]
