@@ -53,12 +53,7 @@ async fn keep_watching(shared: &Arc<Shared>) {
     let mut tasks = JoinSet::new();
     loop {
         given.mark_unchanged();
-        let made = tokio::select! {
-            made = shared.connection.client() => made,
-            // It is not waited for what the configuration has.
-            _ = given.changed() => continue,
-        };
-        let failed = match made {
+        let failed = match shared.connection.client().await {
             Ok(_) => {
                 shared.begin();
                 false

@@ -506,7 +506,7 @@ fn only_a_regular_file_within_the_limit_is_read() {
     assert_eq!(file::read(&path, 3).unwrap().unwrap(), b"abc");
     assert!(file::read(&path, 2).unwrap_err().to_string().contains("larger than"));
     assert!(file::read(&path.join("below"), 3).is_err(), "that is another mistake");
-    assert!(file::read(folder.path(), 3).unwrap_err().to_string().contains("no regular file"));
+    assert!(file::read(folder.path(), 3).unwrap_err().to_string().contains("not a regular file"));
     #[cfg(unix)]
     assert!(file::read(Path::new("/dev/zero"), 3).is_err());
 }

@@ -53,15 +53,22 @@ impl Plugin {
         Cluster::new(self.config(), Arc::new(TokioClock::new())).unwrap()
     }
 
+    /// Waits until the script has begun, by a file that it makes.
+    async fn started(&self) {
+        while !self.path("started").exists() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn runs(&self) -> usize {
         std::fs::read_to_string(self.path("runs")).unwrap().lines().count()
     }
 }
 
-const HANGS: &str = "echo $$ > pid; sleep 1000; true";
+const HANGS: &str = "touch started; sleep 1000; true";
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_hangs_is_an_error_and_a_client_that_is_given_is_used_at_once() {
+async fn a_command_that_hangs_is_an_error_and_a_client_that_is_given_replaces_it() {
     let server = server(1).await;
     let plugin = Plugin::new(&server.url(), HANGS);
     let error = plugin.cluster().refresh(Duration::from_secs(16)).await.unwrap_err();
@@ -71,11 +78,16 @@ async fn a_command_that_hangs_is_an_error_and_a_client_that_is_given_is_used_at_
     let error = plugin.cluster().refresh(Duration::from_secs(2)).await.unwrap_err();
     let says = "the command of the kubeconfig for credentials has not ended within 1.9s";
     assert!(error.to_string().contains(says), "{error}");
-    let watching = Watching::with_config(plugin.config());
-    watching.wait_for_failure("was stopped").await;
+    Watching::with_config(plugin.config()).wait_for_failure("was stopped").await;
+    let plugin = Plugin::new(&server.url(), HANGS);
     let kubeconfig = Kubeconfig::new(&server.url());
-    watching.cluster.set_client(kubeconfig.config().connect().await.unwrap());
-    watching.wait_for("0=ready").await;
+    let client = kubeconfig.config().connect().await.unwrap();
+    let watching = Watching::with_config(plugin.config());
+    plugin.started().await;
+    watching.cluster.set_client(client);
+    let (clock, models) = (TokioClock::new(), [model()]);
+    let answers = watching.cluster.fetch(Ask::new(&models, &clock)).await.unwrap();
+    assert_eq!(shown(answers.get(&model()).unwrap()).as_deref(), Some("0=ready"));
 }
 
 /// Whether a process runs; one that has ended may not have been waited for yet.
@@ -136,14 +148,10 @@ async fn a_command_that_takes_its_time_is_waited_for_when_the_watches_start() {
     let script = "touch started; until [ -e go ]; do :; done; echo '{status: {token: t}}'";
     let plugin = Plugin::new(&server.url(), script);
     let watching = Watching::with_config(plugin.config());
+    plugin.started().await;
     let (clock, models) = (TokioClock::new(), [model()]);
     let asked = watching.cluster.fetch(Ask::new(&models, &clock));
-    let go = async {
-        while !plugin.path("started").exists() {
-            tokio::task::yield_now().await;
-        }
-        std::fs::write(plugin.path("go"), "").unwrap();
-    };
+    let go = async { std::fs::write(plugin.path("go"), "").unwrap() };
     let (answers, ()) = tokio::join!(asked, go);
     assert_eq!(shown(answers.unwrap().get(&model()).unwrap()).as_deref(), Some("0=ready"));
 }

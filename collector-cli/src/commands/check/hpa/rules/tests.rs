@@ -74,7 +74,7 @@ fn selectors_that_match_too_much_or_nothing_are_found() {
     check_found(
         &[("model_name: llama", "model_name: org/llama")],
         Fail,
-        "no value of a Kubernetes label",
+        "not a value of a Kubernetes label",
     );
     check_found(
         &[(", selector: {matchLabels: {model_name: llama}}", "")],
@@ -91,7 +91,11 @@ fn selectors_that_match_too_much_or_nothing_are_found() {
     let unknown =
         ("matchLabels: {model_name: llama}", "matchLabels: {scaledobject.keda.sh/name: other}");
     check_found(&[unknown], Skip, "of ScaledObject prod/other");
-    check_found(&[("vllm:num_requests_waiting", "my_queue")], Skip, "no metric of a model server");
+    check_found(
+        &[("vllm:num_requests_waiting", "my_queue")],
+        Skip,
+        "not a metric of a model server",
+    );
 }
 
 #[test]
