@@ -57,10 +57,8 @@ pub(crate) struct Model {
     pub(crate) incomplete: bool,
     /// The server's warning that says so.
     pub(crate) warning: Option<Arc<str>>,
-    /// Number of liveness queries that were answered.
-    pub(crate) liveness: u32,
-    /// Whether each kind of query about it was answered.
-    pub(crate) answered: [bool; QueryKind::ALL.len()],
+    /// Whether each kind of query about it was answered, for any engine.
+    answered: [bool; QueryKind::ALL.len()],
     pub(crate) failed: FieldReasons,
     /// The first failure of a query about it.
     pub(crate) failure: Option<Failure>,
@@ -132,6 +130,8 @@ impl<'a> Assembly<'a> {
                     for field in kind.fields() {
                         model.failed.insert(*field, Arc::clone(&reason));
                     }
+                    // The pods of this engine are unknown.
+                    model.incomplete |= kind == QueryKind::Liveness;
                     // A missing model is missing whenever it was last seen.
                     if kind != QueryKind::LastSeen {
                         model.failure.get_or_insert_with(|| failure.clone());
@@ -148,7 +148,6 @@ impl<'a> Assembly<'a> {
                         model.incomplete = true;
                         model.warning.get_or_insert_with(|| Arc::clone(warning));
                     }
-                    model.liveness += u32::from(kind == QueryKind::Liveness);
                     model.answered[kind as usize] = true;
                 }
                 match rows {
@@ -372,7 +371,7 @@ impl<'a> Assembly<'a> {
 
     /// Returns the failure that all models share, if nothing is known about any of them.
     pub(crate) fn failed_altogether(&self) -> Option<&Failure> {
-        if self.models.iter().any(|model| model.liveness > 0) {
+        if self.models.iter().any(|model| model.was_answered(QueryKind::Liveness)) {
             return None;
         }
         self.models.iter().find_map(|model| model.failure.as_ref())
@@ -519,9 +518,14 @@ impl Model {
         self.servers.as_slice().iter().any(|server| server.engine == engine)
     }
 
+    /// Returns whether a query of this kind was answered, for any engine.
+    pub(crate) fn was_answered(&self, kind: QueryKind) -> bool {
+        self.answered[kind as usize]
+    }
+
     /// Returns whether the liveness query found no pod, so that other signs of life must be queried.
     pub(crate) fn has_no_pods(&self) -> bool {
-        self.liveness > 0 && self.servers.as_slice().is_empty()
+        self.was_answered(QueryKind::Liveness) && self.servers.as_slice().is_empty()
     }
 
     /// Returns whether the model has no live pod, but had series within the window or has others now.
@@ -532,7 +536,7 @@ impl Model {
     /// Returns whether the model has no series now and had none within the window.
     pub(crate) fn is_missing(&self) -> bool {
         self.has_no_pods()
-            && self.answered[QueryKind::Presence as usize]
+            && self.was_answered(QueryKind::Presence)
             && !(self.lately || self.seen || self.unnamed)
     }
 

@@ -47,10 +47,7 @@ pub(crate) fn finish(
 ) -> Finished {
     let mut kept = Vec::new();
     let mut answers = Vec::new();
-    let engines = u32::try_from(common.shape.served.len()).unwrap_or(u32::MAX);
     for (reference, mut model) in assembly.asked.models().iter().zip(assembly.models) {
-        // If the answer for one engine is absent, so may be its pods.
-        model.incomplete |= model.liveness < engines;
         // Pods without a name exist: they may be shown already, or cannot be shown.
         model.incomplete |= model.unnamed || common.shape.incomplete;
         let before = memory(reference);
@@ -105,8 +102,8 @@ fn without_pods(
         );
     }
     // Each engine was asked: the answer for one says nothing about the pods of another.
-    let is_known = model.liveness > 0
-        && model.answered[QueryKind::Presence as usize]
+    let is_known = model.was_answered(QueryKind::Liveness)
+        && model.was_answered(QueryKind::Presence)
         && model.failure.is_none();
     if !is_known || model.incomplete {
         let incomplete = || {
@@ -162,11 +159,10 @@ fn found(
     let two_roles = model.has_two_roles();
     let servers = std::mem::take(model.servers.as_mut_vec());
     let hit_rates_failed = model.failed.contains(Field::PrefixCacheHitRate);
-    let hit_rates_new = model.answered[QueryKind::PrefixCache as usize] && !hit_rates_failed;
+    let hit_rates_new = model.was_answered(QueryKind::PrefixCache) && !hit_rates_failed;
     let config_failed = model.failed.contains(Field::CacheConfig);
-    let config_asked = model.answered[QueryKind::CacheConfig as usize]
-        || model.answered[QueryKind::Capacity as usize];
-    let config_new = config_asked && !config_failed;
+    let config_new = !config_failed
+        && (model.was_answered(QueryKind::CacheConfig) || model.was_answered(QueryKind::Capacity));
     let at = |is_new: bool, known: Option<Tick>| is_new.then_some(common.evaluated_at).or(known);
     let mut memory = ModelMemory {
         live: 0,
