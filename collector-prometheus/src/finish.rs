@@ -208,19 +208,17 @@ fn found(
         // A hit rate that the server itself computes arrives with the gauges.
         let is_of_now = hit_rates_new || !served.plan.asks(QueryKind::PrefixCache);
         let hit_rate = if is_of_now {
-            hit_rate(&sums, group, &served.plan, idle)
+            let rate = hit_rate(&sums, group, &served.plan, idle);
+            rate.map(|rate| (rate, row.sampled_at))
         } else {
             kept.and_then(|kept| kept.hit_rate)
         };
         let field = Field::PrefixCacheHitRate;
-        row.prefix_cache_hit_rate = hit_rate.filter(|_| !hit_rates_failed);
-        if row.prefix_cache_hit_rate.is_some() {
-            let earlier = memory.hit_rates_at.filter(|at| !is_of_now && *at < row.sampled_at);
-            row.marks.extend(earlier.map(|sampled_at| Mark {
-                field,
-                backend: common.backend.clone(),
-                sampled_at,
-            }));
+        if let Some((rate, sampled_at)) = hit_rate.filter(|_| !hit_rates_failed) {
+            row.prefix_cache_hit_rate = Some(rate);
+            if sampled_at < row.sampled_at {
+                row.marks.push(Mark { field, backend: common.backend.clone(), sampled_at });
+            }
         } else if !hit_rates_failed && is_of_now {
             let lookups = lookups(&sums, group, &served.plan);
             row.reasons.insert(field, reasons::hit_rate(lookups, group.len(), served));

@@ -86,6 +86,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
 async fn slow_quantities_are_queried_each_minute_with_their_own_time() {
     let fake = Fake::start().await;
     two_pods(&fake);
+    fake.rows("timestamp(", &[(POD_0, NOW - 10.0)]);
     fake.sample().await;
     fake.asked();
     fake.clock.advance(Duration::from_secs(30));
@@ -96,7 +97,7 @@ async fn slow_quantities_are_queried_each_minute_with_their_own_time() {
     assert_eq!(replica.num_gpu_blocks, Some(2001));
     assert_eq!(replica.prefix_cache_hit_rate, Some(0.6));
     let age = |field| replica.sampled_at(field).age(fake.clock.now());
-    assert_eq!(age(Field::PrefixCacheHitRate), Duration::from_secs(30));
+    assert_eq!(age(Field::PrefixCacheHitRate), Duration::from_secs(40), "of its own sample");
     assert_eq!(age(Field::KvCacheUsage), Duration::from_secs(1));
     fake.clock.advance(Duration::from_secs(30));
     fake.rows("timestamp(", &[(POD_0, NOW + 59.0)]);
