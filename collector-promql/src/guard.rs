@@ -213,8 +213,8 @@ struct Shared {
     /// Answers of `memory` by the text of the query as clients write it, so that it is not parsed again while its answer is
     /// current. `memory` alone keeps them.
     current: Mutex<Facts<Weak<Answer>>>,
-    /// What selectors and anchors last matched, for queries that share them.
-    matched: Mutex<Facts<Matched>>,
+    /// What selectors and anchors last matched, and when that was read, for queries that share them.
+    matched: Mutex<Facts<(Matched, Tick)>>,
     /// For selectors without series, which matcher is the cause; `None` while that is not known.
     hints: Mutex<Facts<Option<String>>>,
     /// Whether the server had a model in the last week.
