@@ -317,33 +317,20 @@ impl Client {
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Option<String>, Failure> {
         self.last_bytes[query.kind as usize].store(body.bytes.len(), Ordering::Relaxed);
-        answer::decode(&body.bytes, on_row).map_err(|unreadable| {
-            let detail = self.credentials.redact(&unreadable.to_string());
-            match unreadable {
-                Unreadable::Refused { .. } => self.refused(&body.bytes),
-                Unreadable::TooManyRows => Failure::new(
-                    ErrorKind::TooLarge,
-                    format!(
-                        "{detail}; the limits are that many rows and {} decoded",
-                        self.bodies.limit()
-                    ),
-                )
-                .with_remedy("set prometheus.namespaces")
-                .with_split(Split::UntilItFits),
-                _ => Failure::bad_answer(detail).with_remedy("check prometheus.url"),
-            }
+        let redact = |text: &str| self.credentials.redact(text);
+        answer::decode(&body.bytes, &redact, on_row).map_err(|unreadable| match unreadable {
+            Unreadable::Refused { .. } => Failure::new(ErrorKind::Rejected, unreadable.to_string()),
+            Unreadable::TooManyRows => Failure::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "{unreadable}; the limits are that many rows and {} decoded",
+                    self.bodies.limit()
+                ),
+            )
+            .with_remedy("set prometheus.namespaces")
+            .with_split(Split::UntilItFits),
+            _ => Failure::bad_answer(unreadable.to_string()).with_remedy("check prometheus.url"),
         })
-    }
-
-    /// The failure of a document with `status: error`, with the server's message.
-    fn refused(&self, body: &[u8]) -> Failure {
-        // Read again without secrets: a shortened message could end within one.
-        let text = self.credentials.redact(&String::from_utf8_lossy(body));
-        let detail = match answer::decode(text.as_bytes(), &mut |_| {}) {
-            Err(refused) => refused.to_string(),
-            Ok(_) => "the server says that the query failed".to_owned(),
-        };
-        Failure::new(ErrorKind::Rejected, detail)
     }
 
     async fn permit(&self, budget: RequestBudget<'_>) -> Result<Permit, Failure> {

@@ -392,7 +392,7 @@ mod tests {
 
     fn read(body: &[u8]) -> Option<Vec<Read>> {
         let mut rows = Vec::new();
-        let decoded = decode(body, &mut |row| {
+        let decoded = decode(body, &str::to_owned, &mut |row| {
             let owned = |(key, text): (&str, &str)| (key.to_owned(), text.to_owned());
             let mut labels: Vec<_> = row.labels.iter().map(owned).collect();
             labels.sort();
