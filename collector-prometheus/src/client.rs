@@ -33,7 +33,7 @@ const FOLLOWED: [u16; 2] = [307, 308];
 /// Up to this size an answer is cheaper for the server without compression: gzip costs it about 0.8 MiB of
 /// allocations. Answers about a thousand variants come in pieces of 20 to 32 KB, which shrink to a sixth.
 const IDENTITY_BYTES_MAX: usize = 8 << 10;
-/// Connections that are kept open: as many as may be in flight.
+/// Connections that are kept open: as many as one fetch uses at once.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
 mod pass;

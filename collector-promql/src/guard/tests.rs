@@ -3,9 +3,11 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use async_trait::async_trait;
 use collector_testkit::TokioClock;
 
 use super::*;
+use crate::refusal::RETRY_AFTER;
 
 mod local;
 mod whole;
