@@ -26,8 +26,6 @@ use crate::reply::refused;
 use crate::resolver::Resolver;
 use crate::selfmetrics;
 
-/// Redirects that are followed within the server's own origin: ten requests with the first.
-const REDIRECTS_MAX: usize = 9;
 /// The codes of redirects that keep method and body.
 const FOLLOWED: [u16; 2] = [307, 308];
 /// Up to this size an answer is cheaper for the server without compression: gzip costs it about 0.8 MiB of
@@ -36,8 +34,10 @@ const IDENTITY_BYTES_MAX: usize = 8 << 10;
 /// Connections that are kept open: as many as one fetch uses at once.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
+mod course;
 mod pass;
 
+use course::{Again, Course};
 pub use pass::{PassedAnswer, PassedRequest};
 
 /// A connection to one PromQL server.
@@ -97,59 +97,6 @@ pub(crate) struct Answered {
 enum Exchange<'a> {
     Body(Body<'a>),
     Again(Again),
-}
-
-/// Why a request has to be sent again.
-enum Again {
-    /// The server refuses POST.
-    UseGet,
-    Redirected(Url),
-    /// 401.
-    Unauthorized(Failure),
-}
-
-/// The URL of a request, and what was tried so far.
-struct Course {
-    url: Url,
-    redirects: usize,
-    renewed: bool,
-}
-
-impl Course {
-    fn new(url: Url) -> Self {
-        Self { url, redirects: 0, renewed: false }
-    }
-
-    /// Prepares the next request. The error is final.
-    async fn follow(
-        &mut self,
-        again: Again,
-        client: &Client,
-        sent: &Sent,
-        clock: &dyn Clock,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        match again {
-            Again::UseGet => client.use_get.store(true, Ordering::Relaxed),
-            Again::Unauthorized(failure) => {
-                if std::mem::replace(&mut self.renewed, true)
-                    || !client.credentials.renew(sent, clock, deadline).await?
-                {
-                    return Err(failure);
-                }
-            }
-            Again::Redirected(_) if self.redirects == REDIRECTS_MAX => {
-                let detail = format!("more than {REDIRECTS_MAX} redirects");
-                return Err(Failure::new(ErrorKind::Redirected, detail)
-                    .with_remedy("check the path in prometheus.url"));
-            }
-            Again::Redirected(next) => {
-                self.redirects += 1;
-                self.url = next;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Reads the body of an answer, and returns why rows may be absent.
