@@ -392,7 +392,7 @@ mod tests {
 
     fn read(body: &[u8]) -> Option<Vec<Read>> {
         let mut rows = Vec::new();
-        let decoded = decode(body, &mut |row| {
+        let decoded = decode(body, &str::to_owned, &mut |row| {
             let owned = |(key, text): (&str, &str)| (key.to_owned(), text.to_owned());
             let mut labels: Vec<_> = row.labels.iter().map(owned).collect();
             labels.sort();
@@ -403,7 +403,6 @@ mod tests {
 
     /// Reads the same with serde_json's tree.
     fn expected(body: &[u8]) -> Option<Vec<Read>> {
-        let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
         let tree: Value = serde_json::from_slice(body).ok()?;
         // A number instead of rows is not an answer.
         tree["data"]["result"].as_array()?.iter().map(row).collect()
@@ -521,9 +520,13 @@ mod tests {
                 let at = at.index(body.len());
                 if cut { _ = body.remove(at) } else { body[at] = byte }
             }
-            let (read, expected) = (read(&body), expected(&body));
+            let json = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&body);
+            let (read, expected) = (read(&body), expected(json));
+            // No tree has a number that is too large, and the reader skips those outside of the rows.
+            let has_tree = serde_json::from_slice::<Value>(json).is_ok()
+                || serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err();
             // The tree is not checked outside of the rows.
-            if spoiled.is_none() || read.is_some() {
+            if has_tree && (spoiled.is_none() || read.is_some()) {
                 prop_assert_eq!(read, expected, "{}", String::from_utf8_lossy(&body));
             }
         }
