@@ -56,7 +56,7 @@ impl Selected {
         if let Some(empty) = self.empty.first() {
             return Ok(verdict::known_empty(format!("0: {}", empty.part.text)));
         }
-        if has_default && self.is_alive {
+        if has_default && self.alive.is_some_and(|age| age <= terms.max_age) {
             return Ok(verdict::known_empty(format!(
                 "the query's own default: no series match {text}, and its model has others"
             )));

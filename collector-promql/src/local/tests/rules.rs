@@ -268,6 +268,13 @@ fn no_pods_are_zero_and_no_series_are_missing() {
     let other = r#"sum(m:waiting{model_name="org/a",engine="1"})"#;
     check_refused(other, &fleet, Reason::Missing, "missing is not 0");
     assert!(judged(&format!("{other} or vector(0)"), &fleet, Empty::Error).unwrap().is_known_empty);
+    // An old series does not show that the model is up.
+    old.metric("m:waiting").empty.clear();
+    old.metric("m:waiting").samples[0].age = Duration::from_secs(121);
+    let defaulted = format!("{other} or vector(0)");
+    check_refused(&defaulted, &old, Reason::Missing, "missing is not 0");
+    old.metric("m:waiting").samples[0].age = Duration::from_secs(120);
+    assert!(judged(&defaulted, &old, Empty::Error).unwrap().is_known_empty);
     let unknown = r#"sum(m:waiting{model_name="org/d"}) or vector(0)"#;
     check_refused(unknown, &fleet, Reason::Missing, "missing is not 0");
 }
