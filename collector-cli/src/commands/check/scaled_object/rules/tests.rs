@@ -85,6 +85,21 @@ fn settings_that_scale_to_zero_in_an_outage_are_found() {
 }
 
 #[test]
+fn annotations_pause_unless_they_are_false() {
+    let with = |name: &str, value: &str| {
+        let annotated = format!("annotations: {{autoscaling.keda.sh/{name}: \"{value}\"}}, ");
+        found(&[("metadata: {name: llama", &format!("metadata: {{{annotated}name: llama"))])
+    };
+    for (name, value) in [("paused", "true"), ("paused", "yes"), ("paused-replicas", "0")] {
+        let found = with(name, value);
+        assert!(found.iter().any(|(_, text)| text.contains("it is paused")), "{found:?}");
+    }
+    for (name, value) in [("paused", "false"), ("paused-scale-in", "0")] {
+        assert_eq!(with(name, value), [], "{name}: {value}");
+    }
+}
+
+#[test]
 fn triggers_that_misread_answers_are_found() {
     use CheckStatus::{Fail, Skip, Warn};
     let address = "http://collector.monitoring:9464";
