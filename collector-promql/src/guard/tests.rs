@@ -506,7 +506,7 @@ async fn dashboards_do_not_delay_autoscalers() {
 async fn an_empty_answer_about_the_past_is_no_zero_for_a_client_that_asks_about_now() {
     let world = World::new(Does::Nothing { anchor: false });
     let past = InstantQuery {
-        query: SUM.replace(")", " offset 1m)"),
+        query: SUM.replace(')', " offset 1m)"),
         time: Some(0.0),
         ..InstantQuery::default()
     };

@@ -57,7 +57,7 @@ async fn held_series_are_answered_without_the_server() {
     *lock(&held.0) = 61;
     let reply = world.ask(WAITING).await;
     assert_eq!((reply.status, reply.age), (200, Some(Duration::from_secs(61))));
-    let raw = r#"sum(held:waiting{model_name=~`\w`,model_name!~`\.`})"#;
+    let raw = r"sum(held:waiting{model_name=~`\w`,model_name!~`\.`})";
     assert_eq!(world.ask(raw).await.status, 200, "its strings are raw");
     let scalar = world.ask(r#"scalar(held:waiting{model_name="m"})"#).await;
     assert!(text(&scalar).contains(r#""resultType":"scalar","result":["#), "{}", text(&scalar));
