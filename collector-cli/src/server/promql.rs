@@ -214,20 +214,23 @@ fn question(
         Some("pass") => Empty::Pass,
         Some(_) => return Err(invalid("empty", "expected error, zero or pass")),
     };
-    let max_age = said("max_age", "x-collector-max-age").map(|text| {
-        let number = text.parse().ok().and_then(|it| Duration::try_from_secs_f64(it).ok());
-        number
-            .or_else(|| duration::parse(&text).ok())
-            .ok_or_else(|| invalid("max_age", "expected a duration"))
-    });
+    let age = said("max_age", "x-collector-max-age");
+    let age =
+        age.map(|text| max_age(&text).ok_or_else(|| invalid("max_age", "expected a duration")));
     Ok(InstantQuery {
         query: query.to_owned(),
         time: time.transpose()?,
         empty,
-        max_age: max_age.transpose()?,
+        max_age: age.transpose()?,
         headers: forwarded,
         parameters,
     })
+}
+
+/// Parses the greatest age that a client accepts: seconds, or a duration.
+pub(crate) fn max_age(text: &str) -> Option<Duration> {
+    let seconds = text.parse().ok().and_then(|it| Duration::try_from_secs_f64(it).ok());
+    seconds.or_else(|| duration::parse(text).ok())
 }
 
 fn head_bytes(request: &Request) -> usize {

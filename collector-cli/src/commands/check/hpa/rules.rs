@@ -180,6 +180,17 @@ impl Metric {
                 "the object has no metadata.namespace, so the values below are of all namespaces";
             findings.push(check(CheckStatus::Warn, detail.to_owned()).into());
         }
+        if self.type_of_signal().is_some() {
+            // A request without them is an error.
+            let has_model =
+                self.selector.iter().any(|it| ["model", "variant"].contains(&&*it.label));
+            if !has_model {
+                let detail = format!("{} without a model is an error", self.name);
+                let check = check(CheckStatus::Fail, detail);
+                findings.push(check.with_remedy("set metric.selector.matchLabels.model").into());
+            }
+            return findings;
+        }
         let pins = self.selector.iter().any(|it| MODEL.contains(&it.label.as_str()));
         if self.source == Source::External && self.is_known() && !pins {
             let detail = format!(
@@ -235,10 +246,10 @@ impl Metric {
     }
 
     fn kind(&self, is_ratio: bool) -> Kind {
-        match (self.is_known(), is_ratio) {
-            (true, true) => Kind::Ratio,
-            (true, false) => Kind::Sum,
-            (false, _) => Kind::Unknown,
+        match (self.type_of_signal(), self.is_known(), is_ratio) {
+            (Some("Value"), ..) | (None, true, true) => Kind::Ratio,
+            (Some("AverageValue"), ..) | (None, true, false) => Kind::Sum,
+            _ => Kind::Unknown,
         }
     }
 

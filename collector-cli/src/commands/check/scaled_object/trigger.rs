@@ -97,9 +97,10 @@ impl Trigger {
                 Finding::from(check).fixed_by(self.metadata_path("ignoreNullValues"), "false"),
             );
         }
-        if self.has_authentication && self.text("authModes").is_none() {
-            let detail =
-                "without authModes, KEDA does not use the CA or token of authenticationRef";
+        let has_modes = ["authModes", "authMode"].iter().any(|key| self.text(key).is_some());
+        if self.has_authentication && !has_modes {
+            let detail = "without authModes, here or in the TriggerAuthentication, KEDA does not use the CA or token of \
+                          authenticationRef";
             findings.push(
                 check("trigger", CheckStatus::Warn, detail.to_owned())
                     .with_remedy("set authModes: bearer, tls, basic or custom")

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+use std::path::Path;
+
 use super::super::super::objects::read;
 use super::*;
 
@@ -44,6 +46,30 @@ fn a_good_object_passes() {
     let saturation = [("vllm:num_requests_waiting", "llm_d_epp_flow_control_pool_saturation")];
     let value = ("type: AverageValue, averageValue: \"5\"", "type: Value, value: 700m");
     assert_eq!(found(&[saturation[0], value, ("model_name", "inference_pool")]), []);
+}
+
+#[cfg(feature = "keda")]
+#[test]
+fn signals_of_the_collector_are_known_and_are_no_queries() {
+    use CheckStatus::{Fail, Warn};
+    let queue = ("vllm:num_requests_waiting", "collector-queue");
+    let model = ("model_name: llama", "model: llama");
+    assert_eq!(found(&[queue, model]), []);
+    check_found(&[queue], Fail, "without a model is an error");
+    let saturation = ("vllm:num_requests_waiting", "collector-saturation");
+    check_found(&[saturation, model], Warn, "a ratio must not be divided");
+    let backlog = ("vllm:num_requests_waiting", "collector-backlog-seconds");
+    check_found(&[backlog, model], Warn, "a ratio must not be divided");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/");
+    for file in ["external-metrics.yaml", "signals-hpa.yaml"] {
+        let objects = read(&[], &[Path::new(folder).join(file)]).unwrap().remove(0).objects();
+        for hpa in objects.iter().map(|object| Hpa::of(&object.value)) {
+            assert!(!hpa.has_queries(), "{file}");
+            for finding in hpa.rules(&[]) {
+                assert_eq!(finding.check.status, CheckStatus::Pass, "{finding:?}");
+            }
+        }
+    }
 }
 
 #[test]
