@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The PromQL API of `serve`: guarded instant queries for autoscalers, and other requests that are passed on.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub(crate) struct Promql {
     forward: Vec<HeaderName>,
 }
 
+static QUERIES: http::Route = http::Route::new("/api/v1/query");
+static OTHERS: http::Route = http::Route::new("/raw/{path}");
+
 /// How a request is handled.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Route {
@@ -101,22 +105,27 @@ impl Promql {
         Ok(Some(Self { guard, forward }))
     }
 
-    /// Answers a request of the PromQL API, and returns any other.
-    pub(super) async fn answer(&self, request: Request) -> Result<Response, Request> {
-        match route(request.uri().path()) {
-            Some(route) => {
-                let counted = if route == Route::Guarded { "/api/v1/query" } else { "/raw/{path}" };
-                let mut response = self.answer_to(route, request).await;
-                response.extensions_mut().insert(http::Route(counted));
-                Ok(response)
-            }
-            // The larger limit of the connection is for queries only.
-            None if head_bytes(&request) > MAX_HEAD_BYTES => {
-                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                Ok(error(status, "bad_data", "the request line and its headers are too long"))
-            }
-            None => Err(request),
+    /// Takes a request of the PromQL API, and returns its answer; `None` for any other request, which it leaves.
+    pub(super) fn answer(
+        &self,
+        request: &mut Request,
+    ) -> Option<impl Future<Output = http::Routed> + Send> {
+        let route = route(request.uri().path());
+        // The larger limit of the connection is for queries only.
+        if route.is_none() && head_bytes(request) <= MAX_HEAD_BYTES {
+            return None;
         }
+        let request = mem::take(request);
+        // In a box, because the future of each request has room for it.
+        Some(Box::pin(async move {
+            let Some(route) = route else {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                let message = "the request line and its headers are too long";
+                return (error(status, "bad_data", message), None);
+            };
+            let counted = if route == Route::Guarded { &QUERIES } else { &OTHERS };
+            (self.answer_to(route, request).await, Some(counted))
+        }))
     }
 
     async fn answer_to(&self, route: Route, request: Request) -> Response {

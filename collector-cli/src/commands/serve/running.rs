@@ -135,8 +135,9 @@ impl Running {
     /// What the HTTP API serves.
     pub(super) fn door(&self) -> Door {
         let queries = self.settings.loaded.config.promql.enabled;
+        let front = Front::new(Arc::clone(&self.app));
         Door {
-            service: Front::new(Arc::clone(&self.app)),
+            answer: Arc::new(move |request| front.answer(request)),
             max_head_bytes: if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES },
         }
     }

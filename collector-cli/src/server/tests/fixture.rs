@@ -15,7 +15,6 @@ use collector_testkit::{FakeBackend, TokioClock};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
-use tower::ServiceExt as _;
 
 use super::super::app::Peer;
 use super::super::{Access, App, Changes, Events, Front, Lifecycle, Recorder, Reloads};
@@ -128,7 +127,7 @@ impl Fixture {
 
     pub(super) async fn ask(&self, mut request: Request<Body>, peer: &str) -> Answer {
         request.extensions_mut().insert(Peer(peer.parse::<IpAddr>().unwrap()));
-        Answer::of(Front::new(Arc::clone(&self.app)).oneshot(request).await.unwrap()).await
+        Answer::of(Front::new(Arc::clone(&self.app)).answer(request).await.unwrap()).await
     }
 }
 
