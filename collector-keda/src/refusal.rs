@@ -89,6 +89,16 @@ impl Refusal {
         Self::new(Code::NotFound, Kind::Wrong, text)
     }
 
+    /// Only a cluster could know it, and it is not watched in the namespace of the model.
+    pub(crate) fn unwatched(subject: &Subject, text: &str) -> Self {
+        let (model, signal) = (named(&subject.model), subject.signal.name());
+        let of = match &subject.variant {
+            Some(variant) => format!("variant {} of {model}", quoted(variant.as_str())),
+            None => model,
+        };
+        Self::unknown(format!("the {signal} of {of} is unknown: {text}"))
+    }
+
     /// There is no reading of the model.
     pub(crate) fn no_reading(model: &ModelRef, no_reading: &NoReading) -> Self {
         let silent = no_reading

@@ -269,6 +269,49 @@ async fn kinds_that_are_not_installed_are_not_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_the_api_of_pools_direct_scraping_cannot_know_its_pods() {
+    let fixture = Fixture::new().await;
+    fixture.cluster.stop_serving(kinds::INFERENCE_POOLS);
+    fixture.cluster.stop_serving(kinds::INFERENCE_POOLS_V1ALPHA2);
+    let mut command = fixture.command();
+    command.env("COLLECTOR_BACKEND", "scrape,prometheus");
+    let checked = Checked(run(&mut command, &["check", "-o", "json"]));
+    checked.fails_at("apis", "no InferencePool, which name the pods to scrape");
+    checked.has("apis", "fail", "set kubernetes.scrape to endpoint_slices or off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_not_watched_is_unknown_and_not_empty() {
+    let fixture = Fixture::new().await;
+    let watching = |args: &[&str]| {
+        let mut command = fixture.command();
+        command.env("COLLECTOR_KUBERNETES__NAMESPACES", "dev");
+        run(&mut command, args)
+    };
+    let unwatched = "the cluster is not watched in namespace \"prod\": kubernetes.namespaces is limited to \"dev\"";
+    for what in ["variants", "pods"] {
+        let ended = watching(&["get", what, "-n", NAMESPACE]);
+        assert_eq!(ended.exit, 2, "{}{}", ended.stdout, ended.stderr);
+        assert!(ended.stderr.contains(unwatched), "{}", ended.stderr);
+        assert!(ended.stderr.contains("add it to kubernetes.namespaces"), "{}", ended.stderr);
+        // Nothing is in the namespaces that are watched, which is not nothing at all.
+        let ended = watching(&["get", what, "-A"]);
+        assert_eq!(ended.exit, 3, "{}", ended.stderr);
+        let limit = "kubernetes.namespaces is limited to \"dev\"";
+        assert!(ended.stderr.contains(limit), "{}", ended.stderr);
+    }
+    let checked = Checked(watching(&["check", "-m", MODEL, "-n", NAMESPACE, "-o", "json"]));
+    checked.has("model", "warn", unwatched);
+    checked.has("autoscalers", "skip", unwatched);
+    checked.has("series", "warn", "describes a model; kubernetes.namespaces is limited to \"dev\"");
+    assert_eq!(checked.0.exit, 0, "what is measured is there: {}", checked.0.stdout);
+    // Prometheus has no such model, and the cluster was not asked.
+    let ended = watching(&["get", "replicas", "-m", "org/other", "-n", NAMESPACE]);
+    assert_eq!(ended.exit, 5, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("namespace \"prod\" is not watched"), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_objects_is_a_warning() {
     let fixture = Fixture::new().await;
     let second = scaled_object("w", MODEL, "m");

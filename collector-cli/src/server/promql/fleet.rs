@@ -10,19 +10,13 @@ use std::time::Duration;
 #[cfg(feature = "epp")]
 use super::targets::Targets;
 use collector_config::Loaded;
-use collector_core::{EngineName, ModelRef, ReplicaState};
-#[cfg(feature = "epp")]
-use collector_core::{Freshness, MetricsCollector as _};
+use collector_core::{EngineName, Freshness, MetricsCollector as _, ModelRef, ReplicaState};
 use collector_engine::CachingCollector;
 #[cfg(feature = "epp")]
 use collector_engine::StaticDirectory;
 use collector_engines::{Engine, Engines, Quantity};
 
 use crate::exit::Failure;
-
-/// The name of direct scraping in readings.
-#[cfg(feature = "epp")]
-const DIRECT_SCRAPING: &str = "epp";
 
 /// The models that are configured, their pods, and the metrics of their engines.
 pub(super) struct Fleet {
@@ -69,39 +63,46 @@ impl Fleet {
         self.metrics.contains(metric)
     }
 
-    /// Returns whether a configured model has no pods: by its reading, or by a complete list of targets.
-    #[cfg(feature = "epp")]
+    /// Returns whether a model has no pods: a cluster lists none, or it is configured and no target is a pod of it. A server
+    /// that has no series of a model may not scrape it.
     pub(super) async fn has_no_pods(&self, model: &ModelRef) -> bool {
-        let Some(targets) = self.targets.as_ref().filter(|_| self.configured.contains(model))
-        else {
-            return false;
-        };
-        if let Some(reading) = self.collector.cached_replicas(model) {
+        let reading = self.collector.cached_replicas(model);
+        let (mut is_listed, mut in_cluster) = (false, false);
+        if let Some(reading) = &reading {
             let value = reading.value();
             if !value.replicas.is_empty() {
                 return false;
             }
             let is_recent = reading.freshness() == Freshness::Fresh && !value.partial;
-            // A server that has no series of a model may not scrape it.
-            if is_recent && value.backend.as_str() == DIRECT_SCRAPING {
-                self.lock_listed().insert(model.clone());
-                return true;
-            }
+            is_listed = is_recent && value.lists_pods;
+            in_cluster = is_listed && value.supply.is_some();
+        }
+        in_cluster || self.has_no_targets(model, is_listed).await
+    }
+
+    /// Returns whether a configured model has no pods by a complete list of targets. `is_listed`: its reading says so.
+    #[cfg(feature = "epp")]
+    async fn has_no_targets(&self, model: &ModelRef, is_listed: bool) -> bool {
+        let targets = self.targets.as_ref().filter(|_| self.configured.contains(model));
+        let Some(targets) = targets else { return false };
+        if is_listed {
+            self.lock_listed().insert(model.clone());
+            return true;
         }
         let was_listed = self.lock_listed().contains(model);
         (targets.are_all_pods() || was_listed) && targets.has_none_of(model).await
     }
 
+    /// Without direct scraping there is no list of targets.
+    #[cfg(not(feature = "epp"))]
+    #[expect(clippy::unused_async, clippy::unused_self, reason = "the other one reads a file")]
+    async fn has_no_targets(&self, _: &ModelRef, _: bool) -> bool {
+        false
+    }
+
     #[cfg(feature = "epp")]
     fn lock_listed(&self) -> MutexGuard<'_, BTreeSet<ModelRef>> {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Without direct scraping there is no list of targets.
-    #[cfg(not(feature = "epp"))]
-    #[expect(clippy::unused_async, reason = "the other one reads a file")]
-    pub(super) async fn has_no_pods(&self, _: &ModelRef) -> bool {
-        false
     }
 
     /// Returns the models whose readings are not older than this and have serving pods that export a metric.

@@ -35,10 +35,11 @@ struct TargetFile {
 type FileContent = Option<Arc<[Target]>>;
 
 impl Targets {
-    /// `None` if pods are not scraped directly, or may be found by DNS: then the list says nothing about others.
+    /// `None` if pods are not scraped directly, or may be found by DNS or in a cluster: then the list says nothing about
+    /// others.
     pub(super) fn of(config: &CollectorConfig, directory: StaticDirectory) -> Option<Self> {
         let scrape = config.chosen_settings_of::<EppConfig>()?;
-        if !scrape.dns.is_empty() {
+        if !scrape.dns.is_empty() || config.kubernetes.enabled {
             return None;
         }
         let fixed: Result<_, _> = scrape.targets.iter().map(TargetSpec::target).collect();
@@ -150,6 +151,8 @@ mod tests {
         let dns =
             "dns = [{ name = \"m.prod.svc\", type = \"A\", port = 8000, namespace = \"prod\" }]";
         assert!(targets(dns).is_none());
+        let in_cluster = "[kubernetes]\nenabled = true\nkubeconfig = \"/nowhere\"";
+        assert!(targets(in_cluster).is_none(), "its pods are not in the configuration");
         let other = target("prod", "n-0", "");
         let with_prometheus = format!("{other}\n[prometheus]\nurl = \"https://p:9090\"");
         let both = targets_of("[\"scrape\", \"prometheus\"]", &with_prometheus).unwrap();

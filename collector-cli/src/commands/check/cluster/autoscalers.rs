@@ -31,6 +31,10 @@ const SHOWN: usize = 20;
 pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
     let deadline = Instant::now() + WAIT;
     let (cluster, model) = (asked.cluster, asked.model);
+    let namespace = model.map(|model| model.namespace.as_str());
+    if let Some(unwatched) = namespace.and_then(|name| asked.settings.loaded.unwatched(name)) {
+        return vec![skip(ID, &unwatched.message)];
+    }
     let (scaled, hpas) = tokio::join!(
         cluster.autoscalers(true, OBJECTS_MAX),
         cluster.autoscalers(false, OBJECTS_MAX)
