@@ -36,7 +36,8 @@ pub use directory::ClusterDirectory;
 pub use extension::{
     AccessAnswer, AccessQuestion, RequestHeaders, read_request_headers, review_access,
 };
+pub use kind::group_of;
 pub use kube::Client;
 pub use listing::{ListedPod, ListedVariant};
 pub use pages::{ClusterPages, Page, PageSource, PagesUnknown, Selector};
-pub use questions::{ApiKind, ApiServer, Autoscalers, Permission, group_of};
+pub use questions::{ApiKind, ApiServer, Autoscalers, Permission};

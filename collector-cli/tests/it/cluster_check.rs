@@ -36,7 +36,7 @@ fn scaled_object(name: &str, model: &str, workload: &str) -> Object {
 }
 
 fn workload(name: &str, replicas: u8) -> Object {
-    Object::new(kinds::STATEFUL_SETS, NAMESPACE, name).set("/spec/replicas", replicas)
+    Object::new(kinds::STATEFUL_SETS, NAMESPACE, name).uid(name).set("/spec/replicas", replicas)
 }
 
 fn pod(name: &str, workload: &str) -> fixtures::Pod {
@@ -340,7 +340,7 @@ async fn a_model_with_ready_pods_and_without_series_fails_with_the_nearest_names
     checked.has("series", "fail", "series have \"org/model\"");
     checked.has("series", "pass", "1 model that objects describe has series");
 
-    fixture.cluster.apply_all([Object::new(kinds::STATEFUL_SETS, "other", "n")]);
+    fixture.cluster.apply_all([Object::new(kinds::STATEFUL_SETS, "other", "n").uid("n")]);
     let elsewhere = scaled_object("o", MODEL, "n").set("/metadata/namespace", "other");
     fixture.cluster.apply(elsewhere);
     fixture.cluster.apply(fixtures::pod("other", "n-0").owner("StatefulSet", "n", "n").ready(true));

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod owners;
+
 /// A namespace that takes objects as the API writes them.
 struct Fixture {
     space: Space,
@@ -90,7 +92,9 @@ impl Fixture {
 fn metadata(name: &str, owner: Option<(&str, &str)>) -> Value {
     let owners: Vec<Value> = owner
         .into_iter()
-        .map(|(kind, name)| json!({"kind": kind, "name": name, "controller": true}))
+        .map(|(kind, name)| {
+            json!({"kind": kind, "name": name, "uid": format!("uid-{name}"), "controller": true})
+        })
         .collect();
     json!({"name": name, "namespace": "n", "uid": format!("uid-{name}"), "ownerReferences": owners})
 }
