@@ -174,6 +174,11 @@ impl Scaler {
         Arc::clone(&self.source().collector)
     }
 
+    /// Returns why nothing is known of what the cluster has in a namespace, if it is not watched there.
+    pub fn unwatched(&self, namespace: &str) -> Option<String> {
+        (self.source().settings.unwatched)(namespace)
+    }
+
     /// How long a call waits at present for a reading that is not in memory.
     pub fn wait(&self) -> Duration {
         self.source().settings.wait

@@ -117,6 +117,25 @@ impl PodEntry {
 
 impl Space {
     pub(super) fn put_pod(&mut self, name: &PodName, object: PodObject, now: Tick) -> Changes {
+        self.changing_pods(|space| space.put_live_pod(name, object, now))
+    }
+
+    /// Makes a change of pods. If it decides whether all pods are placed, it changes what is known of all models: a zero.
+    fn changing_pods(&mut self, change: impl FnOnce(&mut Self) -> Changes) -> Changes {
+        let were_placed = self.are_pods_placed();
+        let mut changes = change(self);
+        if self.are_pods_placed() != were_placed {
+            changes.models.extend(self.models.keys().cloned());
+        }
+        changes
+    }
+
+    /// Whether it is known of each pod what it belongs to.
+    pub(super) fn are_pods_placed(&self) -> bool {
+        self.unresolved.is_empty() && self.stray.is_empty()
+    }
+
+    fn put_live_pod(&mut self, name: &PodName, object: PodObject, now: Tick) -> Changes {
         if object.phase == PodPhase::Over {
             return self.remove_pod(name, now);
         }
@@ -145,6 +164,10 @@ impl Space {
     }
 
     pub(super) fn remove_pod(&mut self, name: &PodName, now: Tick) -> Changes {
+        self.changing_pods(|space| space.forget_pod(name, now))
+    }
+
+    fn forget_pod(&mut self, name: &PodName, now: Tick) -> Changes {
         let model = self.unplace(name);
         if let Some(entry) = self.pods.remove(name)
             && !entry.object.is_worker

@@ -138,7 +138,37 @@ fn is_always_exported(engine: &Engine, metric: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use collector_config::Loader;
+    use collector_core::supply::Workload;
+    use collector_core::{Clock, ModelSample, Supply};
+    use collector_testkit::{FakeBackend, TokioClock};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_has_no_pods_if_a_cluster_knows_all_of_them() {
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+        let backend = FakeBackend::new(Arc::clone(&clock));
+        let model = ModelRef::new("org/m", "prod");
+        let collector = CachingCollector::builder(Arc::new(backend.clone())).clock(clock);
+        let collector = Arc::new(collector.build().unwrap());
+        let url = ("PROMETHEUS_BASE_URL".to_owned(), "https://prometheus".to_owned());
+        let loaded = Loader::new().env([url]).read().unwrap();
+        let fleet = Fleet::new(&loaded, Arc::clone(&collector)).unwrap();
+        assert!(!fleet.has_no_pods(&model).await, "nothing is known of it");
+        for is_known in [true, false] {
+            backend.serve(&model, move |as_of| {
+                let workload = Workload::new(Some("v".into()), Some(0), Vec::new());
+                let mut sample = ModelSample::new(as_of, Vec::new());
+                sample.supply = Some(Arc::new(Supply::new(as_of, vec![workload])));
+                sample.lists_pods = is_known;
+                sample
+            });
+            collector.invalidate_cache(&model);
+            let _ = collector.collect_replica_metrics(&model).await;
+            assert_eq!(fleet.has_no_pods(&model).await, is_known);
+        }
+    }
 
     #[test]
     fn a_server_is_missed_only_in_a_metric_that_all_of_its_versions_export() {
