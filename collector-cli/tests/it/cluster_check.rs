@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use wiremock::MockServer;
 
 use crate::fake_prometheus::{MODEL, NAMESPACE, with_one_model};
+use crate::faults::certificates::Authority;
 use crate::process::{Ended, collector_of, run};
 
 const SKIPPED: &str = "not asked, because the connection does not work";
@@ -439,6 +440,45 @@ async fn the_server_of_the_metrics_api_is_named() {
     );
     fixture.cluster.allow(|access| access.resource != "apiservices");
     fixture.check().has("metrics-api", "warn", "resources: [\"apiservices\"]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_cluster_that_is_read_the_external_metrics_api_needs_its_own_rights() {
+    let mut fixture = Fixture::new().await;
+    let authority = Authority::new();
+    let pair = authority.sign("localhost");
+    let files = [("CERT", "cert.pem", &pair.cert), ("KEY", "key.pem", &pair.key)];
+    let files = files.map(|(key, name, pem)| {
+        (format!("COLLECTOR_EXTERNAL_METRICS__TLS_{key}_PATH"), authority.write(name, pem))
+    });
+    let check = |fixture: &Fixture, more: &[(&str, &str)]| {
+        let mut command = fixture.command();
+        command.env("COLLECTOR_KUBERNETES__ENABLED", "false").envs(files.clone());
+        command.env("COLLECTOR_EXTERNAL_METRICS__ENABLED", "true").envs(more.iter().copied());
+        Checked(run(&mut command, &["check", "-o", "json"]))
+    };
+    let checked = check(&fixture, &[]);
+    checked.has("connection", "pass", "Kubernetes v1.33.0");
+    checked.has("rbac", "pass", "all 2 permissions that are needed are granted");
+    checked.fails_at("metrics-api", "nobody serves it");
+    for name in ["apis", "lists", "objects", "series", "pods", "autoscalers"] {
+        let statuses = ["pass", "warn", "fail", "skip"];
+        assert!(statuses.iter().all(|status| checked.of(name, status).is_empty()), "{name}");
+    }
+    fixture.cluster.allow(|access| access.resource != "subjectaccessreviews");
+    let checked = check(&fixture, &[]);
+    checked.fails_at("rbac", "1 of 2 permissions are missing: create subjectaccessreviews");
+    fixture.cluster.allow(|access| access.resource != "configmaps");
+    let missing = "get configmaps in kube-system";
+    check(&fixture, &[]).fails_at("rbac", missing);
+    // A file names the front proxy, and no cluster is asked.
+    let file = [("COLLECTOR_EXTERNAL_METRICS__FRONT_PROXY_CA_PATH", &*authority.file())];
+    assert!(check(&fixture, &file).of("connection", "pass").is_empty());
+    fixture.cluster.stop().await.unwrap();
+    let checked = check(&fixture, &[]);
+    checked.fails_at("connection", "cannot connect");
+    checked.has("rbac", "skip", SKIPPED);
+    checked.lists_models();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,11 @@ pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
     checks
 }
 
+/// The check of the permissions that the External Metrics API needs, where no objects are read.
+pub(super) async fn checks_of_external_metrics(asked: &Asked<'_>) -> Vec<Check> {
+    vec![rbac(asked, permissions(asked, &[])).await]
+}
+
 fn apis(
     cluster: &Cluster,
     kinds: &[(ApiKind, Result<Option<&'static str>, BackendError>)],
