@@ -2,7 +2,7 @@
 //! The promises of [`MetricsCache`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -285,28 +285,44 @@ fn no_reader_sees_an_older_record_after_a_newer_one(cache: &dyn MetricsCache) {
 }
 
 fn concurrent_changes_lose_no_record(cache: &dyn MetricsCache) {
+    let together = Barrier::new(4);
+    // Dropped when the last retain has ended. Until then records are put, so that each retain meets some.
+    let retains = Arc::new(());
+    let retaining = Arc::downgrade(&retains);
+    let change = |change: &dyn Fn(u64)| {
+        together.wait();
+        let mut number = 1;
+        change(number);
+        while number < ROUNDS || retaining.strong_count() > 0 {
+            number += 1;
+            change(number);
+        }
+    };
     thread::scope(|scope| {
         for name in ["one", "two"] {
             scope.spawn(move || {
-                for number in 1..=ROUNDS {
+                change(&|number| {
                     cache.put(numbered(name, number));
-                }
+                    let when = "right after its put, with others at work";
+                    check(cache, &model(name), Some(number), when);
+                });
             });
         }
-        scope.spawn(|| {
-            for number in 1..=ROUNDS {
+        scope.spawn(move || {
+            change(&|number| {
                 cache.put(numbered("comes-and-goes", number));
                 cache.remove(&model("comes-and-goes"));
-            }
+            });
         });
-        scope.spawn(|| {
+        let together = &together;
+        scope.spawn(move || {
+            let _retains = retains;
+            together.wait();
             for _ in 0..ROUNDS / 10 {
                 cache.retain(&mut |_| true);
             }
         });
     });
-    check(cache, &model("one"), Some(ROUNDS), "after the last put, with others at work");
-    check(cache, &model("two"), Some(ROUNDS), "after the last put, with others at work");
     let stats = cache.stats();
     assert_eq!((stats.models, stats.entries), (2, 2), "models and entries after all");
 }

@@ -222,7 +222,7 @@ impl MetricsCache for PlainCache {
     fn retain(&self, keep: &mut dyn FnMut(&Arc<ModelRecord>) -> bool) {
         if self.flaw == Flaw::LosesPutsDuringRetain {
             self.retaining.store(true, std::sync::atomic::Ordering::Relaxed);
-            std::thread::yield_now();
+            self.wait_for_a_get();
         }
         let mut state = self.state();
         let mut turn = 0;
