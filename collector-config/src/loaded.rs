@@ -24,7 +24,7 @@ pub struct Loaded {
     pub(crate) values: BTreeMap<&'static str, Digest>,
 }
 
-/// A namespace that the configuration does not let any backend read.
+/// A namespace that the configuration does not let any backend read, or the cluster be watched in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LeftOut {
     /// Which key leaves it out, and where that is set.
@@ -32,6 +32,9 @@ pub struct LeftOut {
     /// What to change to read it.
     pub remedy: String,
 }
+
+/// The key with the only namespaces of the cluster that are watched.
+const WATCHED: &str = "kubernetes.namespaces";
 
 /// Names of a list that a message shows.
 const SHOWN: usize = 5;
@@ -52,6 +55,35 @@ impl Loaded {
             ),
             remedy: format!("add it to {key}, or remove the key to read all namespaces"),
         })
+    }
+
+    /// Says that the cluster is not watched in this namespace, so that nothing is known of its pods and variants; `None` if
+    /// it is, or if no cluster is watched at all.
+    pub fn unwatched(&self, namespace: &str) -> Option<LeftOut> {
+        let only = self.watched_only()?;
+        if only.contains(&namespace) {
+            return None;
+        }
+        Some(LeftOut {
+            message: format!(
+                "the cluster is not watched in namespace \"{}\": {}",
+                printable(namespace),
+                self.limit(WATCHED, &only)
+            ),
+            remedy: format!("add it to {WATCHED}, or remove the key to watch all namespaces"),
+        })
+    }
+
+    /// Says which key limits the cluster to some namespaces, and to which; `None` if all are watched, or none is.
+    pub fn watch_limit(&self) -> Option<String> {
+        Some(self.limit(WATCHED, &self.watched_only()?))
+    }
+
+    fn watched_only(&self) -> Option<Vec<&str>> {
+        let cluster = &self.config.kubernetes;
+        let is_limited =
+            cluster.enabled && !cluster.namespaces.is_empty() && !self.config.is_recorded();
+        is_limited.then(|| cluster.namespaces.iter().map(AsRef::as_ref).collect())
     }
 
     /// Says which key limits every chosen backend to some namespaces, and to which; `None` where one

@@ -27,6 +27,9 @@ pub struct Workload {
     pub variant: Option<VariantName>,
     /// The replicas that its specification asks for; `None` if it does not say.
     pub wanted: Option<u32>,
+    /// Whether all its pods are listed, so that no pod means that there is none. Default false: pods whose owner is not
+    /// known may be its own.
+    pub lists_pods: bool,
     /// Its pods, ordered by name. Of a group that is one replica, this is the pod that serves requests.
     pub pods: Vec<Pod>,
 }
@@ -180,7 +183,7 @@ impl Workload {
     /// A workload with its pods.
     pub fn new(variant: Option<VariantName>, wanted: Option<u32>, mut pods: Vec<Pod>) -> Self {
         pods.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Self { variant, wanted, pods }
+        Self { variant, wanted, lists_pods: false, pods }
     }
 }
 
@@ -263,6 +266,20 @@ impl Replicas {
         })
     }
 
+    /// Returns when the cluster last confirmed that a variant has no pod and wants none; `None` if that is not known. A pod
+    /// that the cluster does not list and that belongs to no variant may be its own.
+    pub fn known_empty(&self, variant: &VariantName) -> Option<Tick> {
+        let supplied = self.supplied(Some(variant))?;
+        let is_empty = supplied.lists_pods()
+            && supplied.wanted() == Some(0)
+            && supplied.pods().next().is_none()
+            && self.replicas.iter().all(|row| match &row.variant_name {
+                Some(name) => name != variant,
+                None => supplied.supply.pod(&row.pod_name).is_some(),
+            });
+        is_empty.then(|| supplied.as_of())
+    }
+
     fn row(&self, pod: &PodName) -> Option<&ReplicaMetrics> {
         let index = self.replicas.binary_search_by(|row| row.pod_name.cmp(pod)).ok()?;
         Some(&self.replicas[index])
@@ -300,6 +317,17 @@ impl<'a> Supplied<'a> {
             }
         }
         counts
+    }
+
+    /// Returns whether all its pods are listed, so that no pod means that there is none.
+    pub fn lists_pods(self) -> bool {
+        let mut workloads = self.workloads().peekable();
+        workloads.peek().is_some() && workloads.all(|workload| workload.lists_pods)
+    }
+
+    /// Returns a number of its pods, and `None` for a 0 that may only be what is listed of them.
+    pub fn known(self, count: u32) -> Option<u32> {
+        (count > 0 || self.lists_pods()).then_some(count)
     }
 
     /// Returns the replicas that its workloads ask for; `None` if one of them does not say.
@@ -358,118 +386,4 @@ impl PodState {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pods(names: &[(&str, PodState)]) -> Vec<Pod> {
-        names.iter().map(|(name, state)| Pod::new((*name).into(), *state, Tick::MIN)).collect()
-    }
-
-    fn supply() -> Supply {
-        let a = pods(&[("a-1", PodState::Ready), ("a-0", PodState::Starting)]);
-        let b = pods(&[("b-0", PodState::Ready), ("b-1", PodState::Terminating)]);
-        let workloads = vec![
-            Workload::new(Some("b".into()), Some(1), b),
-            Workload::new(Some("a".into()), Some(3), a),
-        ];
-        Supply::new(Tick::MIN, workloads)
-    }
-
-    #[test]
-    fn pods_are_counted_by_state_and_found_by_name() {
-        let supply = supply();
-        assert_eq!(supply.count(PodState::Ready), 2);
-        assert_eq!(supply.count(PodState::NotReady), 0);
-        assert_eq!(supply.pod(&"a-0".into()).unwrap().state, PodState::Starting);
-        assert_eq!(supply.pod(&"b-1".into()).unwrap().state, PodState::Terminating);
-        assert!(supply.pod(&"c-0".into()).is_none());
-        assert!(!supply.is_zero());
-    }
-
-    #[test]
-    fn a_variant_has_its_own_pods_alone() {
-        let narrowed = supply().narrowed_to(&"b".into());
-        assert_eq!((narrowed.pods().count(), narrowed.wanted()), (2, Some(1)));
-        assert!(supply().narrowed_to(&"c".into()).is_zero());
-    }
-
-    #[test]
-    fn what_is_wanted_is_unknown_if_one_workload_does_not_say() {
-        let mut supply = supply();
-        assert_eq!(supply.wanted(), Some(4));
-        supply.workloads.push(Workload::new(None, None, pods(&[("bare", PodState::Ready)])));
-        assert_eq!(supply.wanted(), Some(4), "pods without a workload are wanted by nobody");
-        supply.workloads[0].wanted = None;
-        assert_eq!(supply.wanted(), None);
-    }
-
-    #[test]
-    fn a_pod_counts_once_and_a_sleeping_one_is_not_ready() {
-        let mut asleep = ReplicaMetrics::new("a-1", Tick::MIN);
-        asleep.state = ReplicaState::Sleeping;
-        let model = crate::ModelRef::new("m", "n");
-        let mut replicas = Replicas::new(model, vec![asleep], "test".into(), Tick::MIN);
-        assert!(replicas.supplied(None).is_none());
-        replicas.supply = Some(supply().into());
-        let all = replicas.supplied(None).unwrap();
-        assert_eq!(all.counts().to_string(), "1 ready, 1 starting, 1 sleeping, 1 terminating");
-        assert_eq!(all.wanted(), Some(4));
-        assert_eq!(all.to_string(), "1 of 4 ready, 1 starting, 1 sleeping, 1 terminating");
-        let silent: Vec<&str> = all.silent().map(|pod| pod.name.as_str()).collect();
-        assert_eq!(silent, ["b-0"]);
-        let b = "b".into();
-        let of_b = replicas.supplied(Some(&b)).unwrap();
-        assert_eq!((of_b.counts().all(), of_b.wanted(), of_b.silent().count()), (2, Some(1), 1));
-        assert!(replicas.supplied(Some(&"c".into())).is_none(), "it is not in the cluster");
-        let by_variant = replicas.supplied_by_variant();
-        let by_variant: Vec<_> =
-            by_variant.map(|(variant, of)| (variant.map(AsRef::as_ref), of.to_string())).collect();
-        let expected = [
-            (Some("a"), "0 of 3 ready, 1 starting, 1 sleeping".to_owned()),
-            (Some("b"), "1 of 1 ready, 1 terminating".to_owned()),
-        ];
-        assert_eq!(by_variant, expected);
-    }
-
-    #[test]
-    fn no_pod_is_silent_while_names_differ() {
-        let model = crate::ModelRef::new("m", "n");
-        let row = ReplicaMetrics::new("10.0.0.7:8000", Tick::MIN);
-        let mut replicas = Replicas::new(model, vec![row], "test".into(), Tick::MIN);
-        replicas.supply = Some(supply().into());
-        let supplied = replicas.supplied(None).unwrap();
-        assert!(supplied.names_differ());
-        assert_eq!(supplied.silent().count(), 0);
-    }
-
-    #[test]
-    fn counts_without_a_pod_are_none() {
-        assert_eq!(PodCounts::default().to_string(), "none");
-    }
-
-    #[test]
-    fn what_is_out_of_order_or_twice_is_put_in_order() {
-        let now = Tick::from_nanos(10);
-        let at = Tick::from_nanos;
-        let mut supply = supply();
-        supply.as_of = at(11);
-        supply.workloads.reverse();
-        let twice = Pod::new("a-0".into(), PodState::Ready, at(12));
-        supply.workloads[1].pods.push(twice);
-        supply.deleted = vec![("z".into(), at(3)), ("y".into(), at(20)), ("z".into(), at(4))];
-        supply.normalize(now);
-        assert_eq!(supply.pods().count(), 4);
-        assert_eq!(supply.pod(&"a-0".into()).unwrap().state, PodState::Starting);
-        assert_eq!(supply.deleted, [("y".into(), now), ("z".into(), at(4))]);
-        assert!(supply.saw_delete(&"z".into(), at(3)) && !supply.saw_delete(&"z".into(), at(4)));
-        assert_eq!(supply.as_of, now);
-    }
-
-    #[test]
-    fn zero_takes_that_no_pod_is_left() {
-        let mut supply = Supply::new(Tick::MIN, Vec::new());
-        assert!(supply.is_zero());
-        supply.workloads.push(Workload::new(None, None, pods(&[("m", PodState::Terminating)])));
-        assert!(!supply.is_zero());
-    }
-}
+mod tests;

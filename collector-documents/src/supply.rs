@@ -21,6 +21,8 @@ document! {
     sleeping: u32 = counts.sleeping;
     /// Pods that are being deleted.
     terminating: u32 = counts.terminating;
+    /// Whether these are all its pods. Otherwise it may have more, and a count of 0 is no known zero.
+    lists_pods: bool = supplied.lists_pods();
     /// Replicas that the specification of the workload asks for; null if it does not say.
     wanted: Option<u32> = supplied.wanted();
     /// Time since the cluster last confirmed it.
@@ -88,8 +90,8 @@ mod tests {
         assert_eq!(document(&replicas, None), Value::Null);
         replicas.supply = Some(Arc::new(supply.clone()));
         let expected = json!({
-            "ready": 2, "starting": 1, "notReady": 0, "sleeping": 1, "terminating": 0, "wanted": 4,
-            "ageSeconds": 0.8, "silent": ["m-2"],
+            "ready": 2, "starting": 1, "notReady": 0, "sleeping": 1, "terminating": 0, "listsPods": false,
+            "wanted": 4, "ageSeconds": 0.8, "silent": ["m-2"],
         });
         assert_eq!(document(&replicas, None), expected);
         assert_eq!(document(&replicas, Some("v")), expected);
@@ -100,12 +102,13 @@ mod tests {
         );
 
         let mut unknown = supply;
+        unknown.workloads[0].lists_pods = true;
         unknown.workloads[0].wanted = None;
         replicas.supply = Some(Arc::new(unknown));
         let unknown = document(&replicas, None);
         assert_eq!(
-            (&unknown["wanted"], unknown["reasons"]["wanted"].is_string()),
-            (&Value::Null, true)
+            (&unknown["wanted"], unknown["reasons"]["wanted"].is_string(), &unknown["listsPods"]),
+            (&Value::Null, true, &json!(true))
         );
     }
 }

@@ -2,11 +2,10 @@
 //! Which model a request is about: a label cannot hold most models' names, so it has what stands for one.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use collector_core::text::{quote, shortened};
 use collector_core::{MetricsCollector as _, ModelRef};
-use collector_engine::CachingCollector;
+use collector_keda::Scaler;
 use http::StatusCode;
 use tokio::time::timeout;
 
@@ -19,12 +18,12 @@ const NAMES_MAX: usize = 5;
 /// Returns the name of the model that a request is about; `None` if it names neither a model nor a variant.
 ///
 /// # Errors
-/// Several models fit, or the variant does not exist.
+/// Several models fit, or the variant does not exist or is not known.
 pub(crate) async fn model_of(
     question: &Question,
-    collector: &CachingCollector,
-    wait: Duration,
+    scaler: &Scaler,
 ) -> Result<Option<String>, Refused> {
+    let collector = scaler.collector();
     let namespace = question.model_namespace();
     let variants = || {
         let all = collector.variants().into_iter();
@@ -35,6 +34,10 @@ pub(crate) async fn model_of(
         let fits = variants().filter(|variant| variant.name.as_str() == name);
         let fits: BTreeSet<_> = fits.map(|variant| variant.model.clone()).collect();
         if fits.is_empty() {
+            if let Some(unwatched) = scaler.unwatched(namespace) {
+                let message = format!("variant \"{}\" is not known: {unwatched}", quote(name));
+                return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, message));
+            }
             let others: BTreeSet<_> = variants().map(|it| it.name.to_string()).collect();
             let (name, namespace) = (quote(name), quote(namespace));
             let message = format!(
@@ -56,7 +59,7 @@ pub(crate) async fn model_of(
         variants().map(|variant| variant.model.clone()).filter(|it| is_meant(it)).collect();
     fits.extend(collector.tracked_names().into_iter().filter(|it| is_meant(it)));
     if fits.is_empty()
-        && let Ok(Ok(known)) = timeout(wait, collector.list_models()).await
+        && let Ok(Ok(known)) = timeout(scaler.wait(), collector.list_models()).await
     {
         fits.extend(known.into_iter().map(|known| known.model).filter(|it| is_meant(it)));
     }

@@ -140,7 +140,7 @@ impl ExternalMetrics {
             // The label must not be a way around the rules of the other namespace.
             self.authorize(user, of_model, metric).await?;
         }
-        let model = model_of(&question, &self.scaler.collector(), self.scaler.wait()).await?;
+        let model = model_of(&question, &self.scaler).await?;
         let trigger = Trigger::of(&question.into_metadata(model.as_deref()))
             .map_err(|invalid| Refused::bad(invalid.0))?;
         let measured = match self.scaler.value(&trigger).await {

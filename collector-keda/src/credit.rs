@@ -33,7 +33,11 @@ impl Trigger {
     ) -> Option<Result<Credit, String>> {
         self.pending_credit.then(|| {
             let supplied = reading.value().supplied(self.subject.variant.as_ref());
-            let supplied = supplied.ok_or("no cluster lists its pods: enable [kubernetes]")?;
+            let Some(supplied) = supplied else {
+                let unwatched = (settings.unwatched)(self.subject.model.namespace.as_str());
+                let no_cluster = || "no cluster lists its pods: enable [kubernetes]".to_owned();
+                return Err(unwatched.unwrap_or_else(no_cluster));
+            };
             let (age, (limit, _)) = (supplied.as_of().age(now), self.age_limit(settings));
             if age > limit {
                 let age = duration::format(Duration::from_secs(age.as_secs()));

@@ -89,6 +89,16 @@ impl Refusal {
         Self::new(Code::NotFound, Kind::Wrong, text)
     }
 
+    /// Only a cluster could know it, and it is not watched in the namespace of the model.
+    pub(crate) fn unwatched(subject: &Subject, text: &str) -> Self {
+        let (model, signal) = (named(&subject.model), subject.signal.name());
+        let of = match &subject.variant {
+            Some(variant) => format!("variant {} of {model}", quoted(variant.as_str())),
+            None => model,
+        };
+        Self::unknown(format!("the {signal} of {of} is unknown: {text}"))
+    }
+
     /// There is no reading of the model.
     pub(crate) fn no_reading(model: &ModelRef, no_reading: &NoReading) -> Self {
         let silent = no_reading
@@ -222,9 +232,10 @@ impl Refusal {
                 let pods = in_the_cluster(*pods);
                 Self::unknown(format!("no series of a pod of {model} are seen, and {pods}"))
             }
-            Unknown::NoSupply | Unknown::NoWorkload | Unknown::NotWanted => {
-                Self::no_supply(subject, unknown)
-            }
+            Unknown::NoSupply
+            | Unknown::NoWorkload
+            | Unknown::NotWanted
+            | Unknown::PodsUnlisted => Self::no_supply(subject, unknown),
             Unknown::PodsNotSeen { running } => {
                 let running =
                     running.map_or("an unknown number of".to_owned(), |it| it.to_string());
@@ -267,6 +278,10 @@ impl Refusal {
             }
             Unknown::NotWanted => Self::unknown(format!(
                 "a workload of {model} does not say how many replicas are wanted"
+            )),
+            Unknown::PodsUnlisted => Self::unknown(format!(
+                "the cluster lists no such pod of {model}, and may have some: of a pod it is not known whose it is, or a watch is \
+                 lost; `collector check` shows which"
             )),
             _ => Self::new(
                 Code::FailedPrecondition,

@@ -18,12 +18,12 @@ use crate::credit::Credit;
 use crate::memory::{Named, Values};
 use crate::metadata::{OnMissing, Trigger, unknown_keys};
 use crate::refusal::{Kind, NoReading, Refusal};
-use crate::signal::{Measured, View};
+use crate::signal::{Measured, Unknown, View};
 
 /// Unknown keys of one object that are looked at.
 const UNKNOWN_KEYS_MAX: usize = 20;
 
-/// Returns why the configuration lets no backend read a namespace, if that is so.
+/// Returns why the configuration leaves out a namespace, if it does.
 pub type LeftOut = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// The settings of a scaler.
@@ -38,6 +38,8 @@ pub struct Settings {
     pub engines: Engines,
     /// Which namespaces are not read. Default: all are.
     pub left_out: Box<LeftOut>,
+    /// In which namespaces the cluster is not watched, though it is in others. Default: none.
+    pub unwatched: Box<LeftOut>,
 }
 
 impl Default for Settings {
@@ -47,6 +49,7 @@ impl Default for Settings {
             unavailable_threshold: Duration::from_secs(300),
             engines: Engines::builtin(),
             left_out: Box::new(|_| None),
+            unwatched: Box::new(|_| None),
         }
     }
 }
@@ -79,11 +82,17 @@ impl Trigger {
         now: Tick,
     ) -> Result<Measured, Refusal> {
         let subject = &self.subject;
+        // What the cluster has there is not known, so nothing can be said not to exist.
+        let unwatched = || {
+            let text = (settings.unwatched)(subject.model.namespace.as_str())?;
+            Some(Refusal::unwatched(subject, &text))
+        };
         if let Some(variant) = &subject.variant {
             let mut known = reading.model().allocations.iter().map(|it| it.variant.as_str());
             if !known.clone().any(|it| it == variant.as_str()) {
-                let variant = variant.as_str();
-                return Err(Refusal::no_variant(&subject.model, variant, &mut known));
+                return Err(unwatched().unwrap_or_else(|| {
+                    Refusal::no_variant(&subject.model, variant.as_str(), &mut known)
+                }));
             }
         }
         let view = View {
@@ -91,8 +100,11 @@ impl Trigger {
             variant: subject.variant.as_ref(),
             engines: &settings.engines,
         };
-        let measured = view.measure(&subject.signal).map_err(|unknown| {
-            Refusal::no_signal(subject, &unknown, last.map(|last| last.pods), now)
+        let measured = view.measure(&subject.signal).map_err(|unknown| match unknown {
+            Unknown::NoSupply => {
+                unwatched().unwrap_or_else(|| Refusal::no_signal(subject, &unknown, None, now))
+            }
+            unknown => Refusal::no_signal(subject, &unknown, last.map(|last| last.pods), now),
         })?;
         let (limit, key) = self.age_limit(settings);
         let age = measured.sampled_at.age(now);
@@ -160,6 +172,11 @@ impl Scaler {
     /// The collector that it reads from at present.
     pub fn collector(&self) -> Arc<CachingCollector> {
         Arc::clone(&self.source().collector)
+    }
+
+    /// Returns why nothing is known of what the cluster has in a namespace, if it is not watched there.
+    pub fn unwatched(&self, namespace: &str) -> Option<String> {
+        (self.source().settings.unwatched)(namespace)
     }
 
     /// How long a call waits at present for a reading that is not in memory.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use collector_core::{
     EndpointPicker, EngineName, Field, PodCounts, PodName, ReplicaMetrics, ReplicaState, Replicas,
-    Supplied, Tick, VariantName,
+    Tick, VariantName,
 };
 use collector_engines::{Engines, Quantity};
 
@@ -219,6 +219,8 @@ pub enum Unknown {
     NoWorkload,
     /// A workload does not say how many replicas it wants.
     NotWanted,
+    /// The cluster lists no such pod, and may have some: of a pod it is not known whose it is, or a watch is lost.
+    PodsUnlisted,
     /// No pod is seen, and the endpoint picker has requests running.
     PodsNotSeen {
         /// How many; `None` if it does not say.
@@ -276,12 +278,10 @@ impl<'a> View<'a> {
             Signal::KvMax => self.greatest(&[(Field::KvCacheUsage, 1.0)])?,
             Signal::Saturation => self.saturation()?,
             Signal::SloRatio(slo) => self.slo_ratio(slo)?,
-            Signal::SupplyReady => self.supply(|supplied| Some(supplied.counts().ready))?,
-            Signal::SupplyStarting => self.supply(|supplied| Some(supplied.counts().starting))?,
-            Signal::SupplyWanted => self.supply(Supplied::wanted)?,
-            Signal::SupplyShortfall => self.supply(|supplied| {
-                Some(supplied.wanted()?.saturating_sub(supplied.counts().ready))
-            })?,
+            Signal::SupplyReady => self.supply(|it| supply::known(it, it.counts().ready))?,
+            Signal::SupplyStarting => self.supply(|it| supply::known(it, it.counts().starting))?,
+            Signal::SupplyWanted => self.supply(supply::wanted)?,
+            Signal::SupplyShortfall => self.supply(supply::shortfall)?,
             Signal::BacklogSeconds { peak_prefill_throughput } => {
                 let tokens = self.backlog_tokens()?;
                 Measured { value: tokens.value / peak_prefill_throughput.get(), ..tokens }
@@ -367,9 +367,9 @@ impl<'a> View<'a> {
     }
 
     /// Refuses an incomplete reading: a sum of some pods is too small, and their greatest value may not be the
-    /// greatest.
+    /// greatest. A variant that has no pod lacks none.
     fn complete(self) -> Result<(), Unknown> {
-        if self.replicas.partial {
+        if self.replicas.partial && self.known_empty().is_none() {
             return Err(Unknown::Partial { known: self.pods().count() });
         }
         Ok(())
@@ -406,10 +406,13 @@ impl<'a> View<'a> {
         Unknown::Field { pod: pod.pod_name.clone(), field, reason }
     }
 
-    /// What is known of a model of which no pod is seen: the requests that the endpoint picker holds back, if it also says
-    /// that none runs. Without it, a list of the pods must say that there is none.
+    /// What is known of a model or a variant of which no pod is seen: the requests that the endpoint picker holds back, if it
+    /// also says that none runs. Without it, a list of the pods must say that there is none.
     fn without_pods(self) -> Result<Measured, Unknown> {
         let held = self.held_back()?;
+        if self.known_empty().is_some() {
+            return Ok(held);
+        }
         let has_others = !self.replicas.replicas.is_empty();
         match self.replicas.endpoint_picker.load() {
             // Other variants of the model may run its requests.
@@ -435,7 +438,8 @@ impl<'a> View<'a> {
                 _ => Unknown::PickerQueue,
             });
         };
-        let oldest = self.replicas.oldest;
+        // The rows of other variants do not count.
+        let oldest = self.known_empty().unwrap_or(self.replicas.oldest);
         let sampled_at = picker.load().map_or(oldest, |load| load.sampled_at);
         // Without a pod it says that there is none, too.
         let sampled_at =
@@ -486,7 +490,7 @@ impl<'a> View<'a> {
     fn waiting_tokens(self) -> Result<Measured, Unknown> {
         self.complete()?;
         if self.pods().next().is_none() {
-            self.without_pods()?;
+            return Ok(Measured { value: 0.0, ..self.without_pods()? });
         }
         let mut tokens = Measured { value: 0.0, sampled_at: self.replicas.oldest, pods: 0 };
         for pod in self.pods() {

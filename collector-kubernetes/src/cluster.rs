@@ -79,7 +79,7 @@ impl Cluster {
         namespaces.sort_unstable();
         namespaces.dedup();
         let shared = Shared {
-            store: Arc::new(Store::new(clock, pages.clone())),
+            store: Arc::new(Store::new(clock, namespaces.clone(), pages.clone())),
             connection: Arc::new(connection),
             namespaces,
             pages,

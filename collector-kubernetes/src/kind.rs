@@ -119,7 +119,7 @@ impl Kind {
     }
 }
 
-/// An object that others name: as their owner, or as what they scale.
+/// An object as others name what they scale: a `scaleTargetRef` has a group, a kind and a name, and no uid.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Target {
     pub(crate) kind: TargetKind,
@@ -138,18 +138,44 @@ impl fmt::Display for Target {
     }
 }
 
+/// The controller of an object, as an owner reference names it.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Owner {
+    pub(crate) target: Target,
+    /// Tells it from another object of its name, before or after it. The API requires it.
+    pub(crate) uid: Option<Box<str>>,
+}
+
 /// The kind of a [`Target`]: any kind can be an owner.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum TargetKind {
     Watched(Kind),
-    Other(Arc<str>),
+    Other {
+        /// Empty for the core group, and if the reference names none.
+        group: Arc<str>,
+        kind: Arc<str>,
+    },
 }
 
 impl TargetKind {
+    /// The kind of a reference: other groups have kinds of the same name, such as a StatefulSet of `apps.kruise.io`. A
+    /// reference without an API version can only mean one that is watched.
+    pub(crate) fn of_reference(api_version: Option<&str>, kind: &str) -> Self {
+        let group = api_version.map(|it| it.split_once('/').map_or("", |(group, _)| group));
+        let is_meant = |watched: &Kind| {
+            watched.as_str() == kind
+                && group
+                    .is_none_or(|group| watched.paths().iter().any(|path| group_of(path) == group))
+        };
+        let watched = Kind::ALL.into_iter().find(is_meant);
+        let other = || Self::Other { group: group.unwrap_or_default().into(), kind: kind.into() };
+        watched.map_or_else(other, Self::Watched)
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Watched(kind) => kind.as_str(),
-            Self::Other(kind) => kind,
+            Self::Other { kind, .. } => kind,
         }
     }
 }
@@ -160,9 +186,8 @@ impl From<Kind> for TargetKind {
     }
 }
 
-impl From<&str> for TargetKind {
-    fn from(name: &str) -> Self {
-        let watched = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
-        watched.map_or_else(|| Self::Other(name.into()), Self::Watched)
-    }
+/// The group in the path of a group and version; empty for the core group.
+pub fn group_of(path: &str) -> &str {
+    let path = path.strip_prefix("/apis/").unwrap_or_default();
+    path.split('/').next().unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use collector_core::{Namespace, PodName};
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
-use crate::kind::{Kind, Target};
+use crate::kind::{Kind, Owner, Target};
 pub(crate) use pages::{Labels, PageAnnotations, PodEndpoint, PoolObject, SliceObject};
 
 /// The most bytes of an object. The default limit of etcd is 1.5 MiB.
@@ -47,7 +47,9 @@ pub(crate) struct PodObject {
     /// Tells it from a former pod of its name.
     pub(crate) uid: Box<str>,
     /// The controller that made it.
-    pub(crate) owner: Option<Target>,
+    pub(crate) owner: Option<Owner>,
+    /// The LeaderWorkerSet of its group, as a label says that its controller sets.
+    pub(crate) group_of: Option<Target>,
     /// `llm-d.ai/variant`.
     pub(crate) variant: Option<Box<str>>,
     /// `llm-d.ai/model`: a value of a label, which cannot be every id of a model.
@@ -78,7 +80,9 @@ pub(crate) enum PodPhase {
 /// What owns pods, or is between them and their owner.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(crate) struct WorkloadObject {
-    pub(crate) owner: Option<Target>,
+    /// Tells it from a former workload of its name.
+    pub(crate) uid: Box<str>,
+    pub(crate) owner: Option<Owner>,
     /// The replicas that it asks for. Kubernetes defaults to 1, so that none is one that is not known.
     pub(crate) replicas: Option<u32>,
     /// What its pods are bound to run on.

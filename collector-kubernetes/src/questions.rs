@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::backend::error_of;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::kind::Kind;
+use crate::kind::{Kind, group_of};
 use crate::objects::system_time;
 use crate::pages::PageSource;
 use crate::requests;
@@ -73,12 +73,6 @@ impl ApiKind {
     pub fn is_watched_for(self, pages: Option<&PageSource>) -> bool {
         self.0.is_watched_for(pages)
     }
-}
-
-/// The group in the path of a group and version; empty for the core group.
-pub fn group_of(path: &str) -> &str {
-    let path = path.strip_prefix("/apis/").unwrap_or_default();
-    path.split('/').next().unwrap_or_default()
 }
 
 /// Something that the collector may be permitted to do.

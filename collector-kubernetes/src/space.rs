@@ -16,7 +16,7 @@ use std::sync::Arc;
 use collector_core::{ModelId, Namespace, PodName, Tick, Variant, VariantName};
 
 use crate::conditions::Condition;
-use crate::kind::{Kind, Target};
+use crate::kind::{Kind, Owner, Target};
 use crate::objects::{Content, Object, ScalerObject, WorkloadObject};
 use crate::pages::{Page, PageSource};
 use pages::Pages;
@@ -212,6 +212,12 @@ impl Space {
         let has_changed = |model: &&ModelId| former.get(*model) != current.get(*model);
         let models = former.keys().chain(current.keys()).filter(has_changed).cloned().collect();
         Changes { models, variants, pages: false }
+    }
+
+    /// The workload that an object names as its owner, if it is that one and not another of its name.
+    fn owner(&self, owner: &Owner) -> Option<&WorkloadObject> {
+        let workload = self.workloads.get(&owner.target)?;
+        owner.uid.as_ref().is_none_or(|uid| *uid == workload.uid).then_some(workload)
     }
 
     fn supplies(&self, now: Tick) -> BTreeMap<ModelId, ModelSupply> {

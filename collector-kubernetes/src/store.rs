@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use collector_core::supply::PodState;
-use collector_core::{Clock, KnownModel, ModelRef, Namespace, PodName, Tick, Variant};
+use collector_core::text::printable;
+use collector_core::{Clock, ErrorKind, KnownModel, ModelRef, Namespace, PodName, Tick, Variant};
 use tokio::sync::watch;
 
 use crate::conditions::Condition;
@@ -20,11 +21,16 @@ use crate::selfmetrics;
 use crate::space::{Changes, ModelSupply, Space};
 use crate::watches::{Lost, Position, Unheard, WatchId, Watches};
 
+/// The longest name of a namespace that is shown.
+const NAME_MAX: usize = 63;
+
 /// What is known of the cluster.
 pub(crate) struct Store {
     state: RwLock<State>,
     /// Changes with the variants. Read without the lock, once a refresh cycle.
     generation: AtomicU64,
+    /// The namespaces that are watched, in order; empty: all.
+    namespaces: Vec<Namespace>,
     clock: Arc<dyn Clock>,
     /// Changes when a model's supply or the state of a watch does.
     news: watch::Sender<u64>,
@@ -56,12 +62,18 @@ pub(crate) enum Known {
 }
 
 impl Store {
-    /// `pages` says which pods have metrics pages; `None`: nobody asks for them.
-    pub(crate) fn new(clock: Arc<dyn Clock>, pages: Option<PageSource>) -> Self {
+    /// A store of what watches of these namespaces tell; empty: of all. `pages` says which pods have metrics pages; `None`:
+    /// nobody asks for them.
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        namespaces: Vec<Namespace>,
+        pages: Option<PageSource>,
+    ) -> Self {
         let state = State { pages: pages.map(Arc::new), ..State::default() };
         Self {
             state: RwLock::new(state),
             generation: AtomicU64::new(0),
+            namespaces,
             clock,
             news: watch::Sender::new(0),
             pages_news: watch::Sender::new(0),
@@ -277,8 +289,26 @@ impl Store {
         self.read().watches.are_tried()
     }
 
+    /// Returns why nothing is known of a namespace, if it is not one of those that are watched.
+    fn unwatched(&self, namespace: &Namespace) -> Option<Unheard> {
+        if self.namespaces.is_empty() || self.namespaces.binary_search(namespace).is_ok() {
+            return None;
+        }
+        let name = printable(namespace.as_str()).at_most(NAME_MAX);
+        let why = format!(
+            "namespace \"{name}\" is not watched, so nothing is known of its pods: add it to kubernetes.namespaces"
+        );
+        Some(Unheard { kind: ErrorKind::Configuration, why })
+    }
+
     /// What the cluster says of a model.
+    ///
+    /// # Errors
+    /// When it has not looked: its namespace is not watched, or a watch is lost.
     pub(crate) fn known(&self, model: &ModelRef) -> Result<Known, Unheard> {
+        if let Some(unwatched) = self.unwatched(&model.namespace) {
+            return Err(unwatched);
+        }
         let now = self.now();
         let state = self.read();
         let as_of = state.watches.as_of(now)?;

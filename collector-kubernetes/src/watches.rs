@@ -179,8 +179,19 @@ impl Watches {
         self.as_of_kinds(|kind| !kind.is_of_pages(), now)
     }
 
-    /// The same for the metrics pages.
+    /// The same for the metrics pages. Without a kind that names them they are unknown, and not none.
     pub(crate) fn pages_as_of(&self, now: Tick) -> Result<Tick, Unheard> {
+        let mut states = self.states.iter();
+        let is_absent =
+            |watch: &Watch| matches!((&watch.heard, &watch.lost), (Some(Heard::NotServed), None));
+        if let Some((id, _)) = states.find(|(id, watch)| id.kind.is_of_pages() && is_absent(watch))
+        {
+            let why = format!(
+                "the API server has no {}, which name the pods to scrape: install its API, or set kubernetes.scrape",
+                id.kind.plural()
+            );
+            return Err(Unheard { kind: ErrorKind::NotFound, why });
+        }
         self.as_of_kinds(|kind| kind == Kind::Pod || kind.is_of_pages(), now)
     }
 

@@ -13,7 +13,7 @@ use collector_core::{Backend, Clock, Namespace, SystemClock, duration};
 use collector_engine::Builder;
 use collector_engine::CachingCollector;
 #[cfg(feature = "kubernetes")]
-use collector_kubernetes::Cluster;
+use collector_kubernetes::{ClientError, Cluster};
 
 use super::files;
 use crate::args::{Format, GlobalArgs};
@@ -176,6 +176,22 @@ impl Settings {
         let settings = config.cluster().map_err(|error| refuse(error.to_string()))?;
         let cluster = Cluster::new(settings, Arc::clone(&self.clock));
         Ok(Some(cluster.map_err(|error| refuse(error.to_string()))?))
+    }
+
+    /// The cluster that the External Metrics API asks, if none is read.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn cluster_of_external_metrics(&self) -> Result<Option<Cluster>, Failure> {
+        let config = &self.loaded.config;
+        // With a file that names the front proxy it asks none.
+        let door = Some(&config.external_metrics)
+            .filter(|door| door.enabled && door.front_proxy_ca_path.is_none());
+        if config.kubernetes.enabled || door.is_none() {
+            return Ok(None);
+        }
+        let cluster = Cluster::new(config.kubernetes.cluster(), Arc::clone(&self.clock));
+        let refuse =
+            |error: ClientError| Failure::usage(with_origin(&self.loaded, &error.to_string()));
+        Ok(Some(cluster.map_err(refuse)?))
     }
 
     /// The same with the names by which they are chosen, without building those that there are.

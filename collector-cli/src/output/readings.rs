@@ -69,9 +69,11 @@ pub(crate) const ALLOCATION_SERIES: &[Series<OfAllocation>] = series! {
 
 /// The series of the pods that a cluster lists, of each variant. A reading without them has none.
 pub(crate) const SUPPLY_SERIES: &[Series<OfSupply>] = series! {
-    /// Pods of the variant that the cluster lists, by state.
-    "collector_supply_pods": Gauge,
-        |_, supplied| supplied.counts().by_state().map(|(state, count)| (state, f64::from(count))).to_vec();
+    /// Pods of the variant that the cluster lists, by state. A state without a pod is absent if not all its pods are known.
+    "collector_supply_pods": Gauge, |_, supplied| {
+        let counts = supplied.counts().by_state().into_iter();
+        counts.filter_map(|(state, count)| Some((state, f64::from(supplied.known(count)?)))).collect()
+    };
     /// Replicas that the specification of the variant's workload asks for.
     "collector_supply_wanted": Gauge,
         |_, supplied| supplied.wanted().map(|wanted| ("", f64::from(wanted))).into_iter().collect();

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use collector_config::{CollectorConfig, Loaded, NamedBackend};
+use collector_config::{CollectorConfig, LeftOut, Loaded, NamedBackend};
 use collector_core::Clock;
 use collector_engine::CachingCollector;
 use collector_engines::Engines;
@@ -66,10 +66,10 @@ pub(crate) fn settings(loaded: &Loaded) -> Result<Settings, Failure> {
     settings.unavailable_threshold = loaded.config.cache.freshness.unavailable_threshold;
     settings.engines = Engines::new(&loaded.config.engines)
         .map_err(|error| Failure::usage(format!("engines: {error}")))?;
-    let loaded = loaded.clone();
-    settings.left_out = Box::new(move |namespace| {
-        let left_out = loaded.left_out(namespace)?;
-        Some(format!("{}; {}", left_out.message, left_out.remedy))
-    });
+    let text = |left_out: LeftOut| format!("{}; {}", left_out.message, left_out.remedy);
+    let of = loaded.clone();
+    settings.left_out = Box::new(move |namespace| of.left_out(namespace).map(text));
+    let of = loaded.clone();
+    settings.unwatched = Box::new(move |namespace| of.unwatched(namespace).map(text));
     Ok(settings)
 }

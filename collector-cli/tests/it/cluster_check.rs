@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use wiremock::MockServer;
 
 use crate::fake_prometheus::{MODEL, NAMESPACE, with_one_model};
+use crate::faults::certificates::Authority;
 use crate::process::{Ended, collector_of, run};
 
 const SKIPPED: &str = "not asked, because the connection does not work";
@@ -36,7 +37,7 @@ fn scaled_object(name: &str, model: &str, workload: &str) -> Object {
 }
 
 fn workload(name: &str, replicas: u8) -> Object {
-    Object::new(kinds::STATEFUL_SETS, NAMESPACE, name).set("/spec/replicas", replicas)
+    Object::new(kinds::STATEFUL_SETS, NAMESPACE, name).uid(name).set("/spec/replicas", replicas)
 }
 
 fn pod(name: &str, workload: &str) -> fixtures::Pod {
@@ -268,6 +269,49 @@ async fn kinds_that_are_not_installed_are_not_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_the_api_of_pools_direct_scraping_cannot_know_its_pods() {
+    let fixture = Fixture::new().await;
+    fixture.cluster.stop_serving(kinds::INFERENCE_POOLS);
+    fixture.cluster.stop_serving(kinds::INFERENCE_POOLS_V1ALPHA2);
+    let mut command = fixture.command();
+    command.env("COLLECTOR_BACKEND", "scrape,prometheus");
+    let checked = Checked(run(&mut command, &["check", "-o", "json"]));
+    checked.fails_at("apis", "no InferencePool, which name the pods to scrape");
+    checked.has("apis", "fail", "set kubernetes.scrape to endpoint_slices or off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_not_watched_is_unknown_and_not_empty() {
+    let fixture = Fixture::new().await;
+    let watching = |args: &[&str]| {
+        let mut command = fixture.command();
+        command.env("COLLECTOR_KUBERNETES__NAMESPACES", "dev");
+        run(&mut command, args)
+    };
+    let unwatched = "the cluster is not watched in namespace \"prod\": kubernetes.namespaces is limited to \"dev\"";
+    for what in ["variants", "pods"] {
+        let ended = watching(&["get", what, "-n", NAMESPACE]);
+        assert_eq!(ended.exit, 2, "{}{}", ended.stdout, ended.stderr);
+        assert!(ended.stderr.contains(unwatched), "{}", ended.stderr);
+        assert!(ended.stderr.contains("add it to kubernetes.namespaces"), "{}", ended.stderr);
+        // Nothing is in the namespaces that are watched, which is not nothing at all.
+        let ended = watching(&["get", what, "-A"]);
+        assert_eq!(ended.exit, 3, "{}", ended.stderr);
+        let limit = "kubernetes.namespaces is limited to \"dev\"";
+        assert!(ended.stderr.contains(limit), "{}", ended.stderr);
+    }
+    let checked = Checked(watching(&["check", "-m", MODEL, "-n", NAMESPACE, "-o", "json"]));
+    checked.has("model", "warn", unwatched);
+    checked.has("autoscalers", "skip", unwatched);
+    checked.has("series", "warn", "describes a model; kubernetes.namespaces is limited to \"dev\"");
+    assert_eq!(checked.0.exit, 0, "what is measured is there: {}", checked.0.stdout);
+    // Prometheus has no such model, and the cluster was not asked.
+    let ended = watching(&["get", "replicas", "-m", "org/other", "-n", NAMESPACE]);
+    assert_eq!(ended.exit, 5, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("namespace \"prod\" is not watched"), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_objects_is_a_warning() {
     let fixture = Fixture::new().await;
     let second = scaled_object("w", MODEL, "m");
@@ -296,7 +340,7 @@ async fn a_model_with_ready_pods_and_without_series_fails_with_the_nearest_names
     checked.has("series", "fail", "series have \"org/model\"");
     checked.has("series", "pass", "1 model that objects describe has series");
 
-    fixture.cluster.apply_all([Object::new(kinds::STATEFUL_SETS, "other", "n")]);
+    fixture.cluster.apply_all([Object::new(kinds::STATEFUL_SETS, "other", "n").uid("n")]);
     let elsewhere = scaled_object("o", MODEL, "n").set("/metadata/namespace", "other");
     fixture.cluster.apply(elsewhere);
     fixture.cluster.apply(fixtures::pod("other", "n-0").owner("StatefulSet", "n", "n").ready(true));
@@ -395,6 +439,45 @@ async fn the_server_of_the_metrics_api_is_named() {
     );
     fixture.cluster.allow(|access| access.resource != "apiservices");
     fixture.check().has("metrics-api", "warn", "resources: [\"apiservices\"]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_cluster_that_is_read_the_external_metrics_api_needs_its_own_rights() {
+    let mut fixture = Fixture::new().await;
+    let authority = Authority::new();
+    let pair = authority.sign("localhost");
+    let files = [("CERT", "cert.pem", &pair.cert), ("KEY", "key.pem", &pair.key)];
+    let files = files.map(|(key, name, pem)| {
+        (format!("COLLECTOR_EXTERNAL_METRICS__TLS_{key}_PATH"), authority.write(name, pem))
+    });
+    let check = |fixture: &Fixture, more: &[(&str, &str)]| {
+        let mut command = fixture.command();
+        command.env("COLLECTOR_KUBERNETES__ENABLED", "false").envs(files.clone());
+        command.env("COLLECTOR_EXTERNAL_METRICS__ENABLED", "true").envs(more.iter().copied());
+        Checked(run(&mut command, &["check", "-o", "json"]))
+    };
+    let checked = check(&fixture, &[]);
+    checked.has("connection", "pass", "Kubernetes v1.33.0");
+    checked.has("rbac", "pass", "all 2 permissions that are needed are granted");
+    checked.fails_at("metrics-api", "nobody serves it");
+    for name in ["apis", "lists", "objects", "series", "pods", "autoscalers"] {
+        let statuses = ["pass", "warn", "fail", "skip"];
+        assert!(statuses.iter().all(|status| checked.of(name, status).is_empty()), "{name}");
+    }
+    fixture.cluster.allow(|access| access.resource != "subjectaccessreviews");
+    let checked = check(&fixture, &[]);
+    checked.fails_at("rbac", "1 of 2 permissions are missing: create subjectaccessreviews");
+    fixture.cluster.allow(|access| access.resource != "configmaps");
+    let missing = "get configmaps in kube-system";
+    check(&fixture, &[]).fails_at("rbac", missing);
+    // A file names the front proxy, and no cluster is asked.
+    let file = [("COLLECTOR_EXTERNAL_METRICS__FRONT_PROXY_CA_PATH", &*authority.file())];
+    assert!(check(&fixture, &file).of("connection", "pass").is_empty());
+    fixture.cluster.stop().await.unwrap();
+    let checked = check(&fixture, &[]);
+    checked.fails_at("connection", "cannot connect");
+    checked.has("rbac", "skip", SKIPPED);
+    checked.lists_models();
 }
 
 #[tokio::test(flavor = "multi_thread")]

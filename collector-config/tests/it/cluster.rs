@@ -250,6 +250,21 @@ async fn pools_of_the_alpha_group_are_read_where_there_are_no_others() {
 }
 
 #[tokio::test]
+async fn without_the_api_of_pools_no_model_is_missing() {
+    let server = Cluster::start().await.unwrap();
+    server.stop_serving(kinds::INFERENCE_POOLS);
+    server.stop_serving(kinds::INFERENCE_POOLS_V1ALPHA2);
+    let fixture = Fixture::with(server, 1, &[]).await;
+    fixture.server.apply(fixture.pod(0));
+    let why = match fixture.fetch().await {
+        Err(error) | Ok(Answer::Failed(error)) => error.to_string(),
+        Ok(answer) => panic!("nothing says which pods there are: {answer:?}"),
+    };
+    assert!(why.contains("the API server has no inferencepools"), "{why}");
+    assert!(why.contains("set kubernetes.scrape"), "{why}");
+}
+
+#[tokio::test]
 async fn pods_of_endpoint_slices_are_scraped() {
     let settings =
         [("kubernetes.scrape", "endpoint_slices"), ("kubernetes.scrape_selector", "app=chat")];

@@ -327,3 +327,30 @@ fn a_namespace_is_not_read_only_if_no_backend_reads_it() {
     let loaded = Loader::new().env(variables(&env)).load().unwrap();
     assert_eq!(loaded.left_out("dev"), None);
 }
+
+#[cfg(feature = "kubernetes")]
+#[test]
+fn a_namespace_in_which_the_cluster_is_not_watched_is_named_with_its_key() {
+    let of = |enabled: &str, namespaces: &str| {
+        let env = [
+            URL,
+            ("COLLECTOR_KUBERNETES__ENABLED", enabled),
+            ("COLLECTOR_KUBERNETES__NAMESPACES", namespaces),
+        ];
+        Loader::new().env(variables(&env)).load().unwrap()
+    };
+    let limited = of("true", "prod,dev");
+    let unwatched = limited.unwatched("staging").unwrap();
+    let limit = "kubernetes.namespaces is limited to \"prod\", \"dev\" (environment variable \
+                 COLLECTOR_KUBERNETES__NAMESPACES)";
+    let message = format!("the cluster is not watched in namespace \"staging\": {limit}");
+    assert_eq!(unwatched.message, message);
+    assert!(unwatched.remedy.starts_with("add it to kubernetes.namespaces"), "{unwatched:?}");
+    assert_eq!(limited.watch_limit().as_deref(), Some(limit));
+    assert_eq!(limited.unwatched("dev"), None);
+    // Its metrics are read.
+    assert_eq!(limited.left_out("staging"), None);
+    for all in [of("true", ""), of("false", "prod")] {
+        assert_eq!((all.unwatched("staging"), all.watch_limit()), (None, None));
+    }
+}

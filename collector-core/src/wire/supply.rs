@@ -26,6 +26,8 @@ pub struct SupplyRecord {
 pub struct WorkloadRecord {
     pub variant: Option<VariantName>,
     pub wanted: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lists_pods: bool,
     /// Each with the name of its state, and since when it has been in it.
     pub pods: Vec<(PodName, Cow<'static, str>, Age)>,
 }
@@ -40,6 +42,7 @@ impl SupplyRecord {
             WorkloadRecord {
                 variant: workload.variant.clone(),
                 wanted: workload.wanted,
+                lists_pods: workload.lists_pods,
                 pods: pods.collect(),
             }
         };
@@ -59,7 +62,9 @@ impl SupplyRecord {
                 let state = PodState::of_name(&state).unwrap_or(PodState::NotReady);
                 Pod::new(name, state, since.tick(written_at))
             });
-            Workload::new(workload.variant, workload.wanted, pods.collect())
+            let lists_pods = workload.lists_pods;
+            let workload = Workload::new(workload.variant, workload.wanted, pods.collect());
+            Workload { lists_pods, ..workload }
         };
         let workloads = self.workloads.into_iter().map(workload);
         let mut supply = Supply::new(self.as_of.tick(written_at), workloads.collect());

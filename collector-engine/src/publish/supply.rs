@@ -89,7 +89,7 @@ impl<'a> PodList<'a> {
             known if self.says_zero => self.without_pods(known, model),
             known => known?,
         };
-        replicas.supply = Some(Arc::clone(self.supply));
+        replicas.supply = Some(self.supply_now());
         if self.current {
             for row in &mut replicas.replicas {
                 row.state = self.state_of(row);
@@ -99,6 +99,17 @@ impl<'a> PodList<'a> {
             self.miss_silent_pods(&mut replicas);
         }
         Some(replicas)
+    }
+
+    /// The list, as far as it counts now: one that is not confirmed any more does not know of new pods.
+    fn supply_now(&self) -> Arc<Supply> {
+        let mut supply = Arc::clone(self.supply);
+        if !self.current && supply.workloads.iter().any(|workload| workload.lists_pods) {
+            for workload in &mut Arc::make_mut(&mut supply).workloads {
+                workload.lists_pods = false;
+            }
+        }
+        supply
     }
 
     /// The reading of a model of which there is no pod.

@@ -118,11 +118,13 @@ fn supply() -> impl Strategy<Value = Supply> {
         let pod = |(name, (state, since)): (String, _)| Pod::new(name.into(), state, since);
         pods.into_iter().map(pod).collect::<Vec<_>>()
     });
-    let workload = (option::of(text()), option::of(any::<u32>()), pods);
+    let workload = (option::of(text()), option::of(any::<u32>()), any::<bool>(), pods);
     let deleted = btree_map(text().prop_map(PodName::from), past(), 0..3);
     (past(), vec(workload, 0..3), deleted).prop_map(|(as_of, workloads, deleted)| {
-        let workload = |(variant, wanted, pods): (Option<String>, _, _)| {
-            Workload::new(variant.map(Into::into), wanted, pods)
+        let workload = |(variant, wanted, lists_pods, pods): (Option<String>, _, _, _)| {
+            let mut workload = Workload::new(variant.map(Into::into), wanted, pods);
+            workload.lists_pods = lists_pods;
+            workload
         };
         let mut supply = Supply::new(as_of, workloads.into_iter().map(workload).collect());
         supply.deleted = deleted.into_iter().collect();

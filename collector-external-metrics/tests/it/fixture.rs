@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use collector_core::{ModelRef, ModelSample, ReplicaMetrics, Tick};
+use collector_core::{Clock, ModelRef, ModelSample, ReplicaMetrics, Tick};
 use collector_engine::{CachingCollector, StaticDirectory, VariantSpec};
 use collector_external_metrics::{
     AccessControl, AccessRequest, Decision, ExternalMetrics, FrontProxyConfig, serve,
@@ -114,6 +114,8 @@ pub(crate) struct Fixture {
     /// That of the server's certificate and of the front proxy's.
     pub(crate) authority: Authority,
     pub(crate) front_proxy: Pair,
+    /// What KEDA reads.
+    pub(crate) scaler: Arc<Scaler>,
     api: Arc<ExternalMetrics>,
     address: SocketAddr,
 }
@@ -135,19 +137,30 @@ impl Fixture {
         cluster: Arc<ScriptedCluster>,
         settings: Settings,
     ) -> Self {
-        let clock = Arc::new(TokioClock::new());
-        let backend = FakeBackend::new(clock.clone());
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+        let backend = FakeBackend::new(Arc::clone(&clock));
         let pods = "small-*".to_owned();
         let variant = VariantSpec { pods, ..VariantSpec::new("small", &model()) };
         let directory = StaticDirectory::new(vec![variant]).unwrap();
         let collector = CachingCollector::builder(Arc::new(backend.clone()))
             .directory(Arc::new(directory))
-            .clock(clock.clone())
-            .build();
-        let collector = Arc::new(collector.unwrap());
-        let scaler = Arc::new(Scaler::new(Arc::clone(&collector), clock.clone(), settings));
-        let api =
-            ExternalMetrics::new(scaler, clock, Arc::clone(&cluster) as Arc<dyn AccessControl>);
+            .clock(Arc::clone(&clock));
+        let collector = collector.build().unwrap();
+        Self::of(authority, cluster, settings, (backend, collector, clock)).await
+    }
+
+    /// A server in front of this collector, of which `backend` is one.
+    pub(crate) async fn of(
+        authority: Authority,
+        cluster: Arc<ScriptedCluster>,
+        settings: Settings,
+        (backend, collector, clock): (FakeBackend, CachingCollector, Arc<dyn Clock>),
+    ) -> Self {
+        let collector = Arc::new(collector);
+        let scaler = Scaler::new(Arc::clone(&collector), Arc::clone(&clock), settings);
+        let scaler = Arc::new(scaler);
+        let access = Arc::clone(&cluster) as Arc<dyn AccessControl>;
+        let api = ExternalMetrics::new(Arc::clone(&scaler), clock, access);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let tls = Some(Arc::new(server_tls(&authority)));
@@ -156,7 +169,7 @@ impl Fixture {
         tokio::spawn(serve(listener, Arc::clone(&api), std::future::pending()));
         let front_proxy = client(&authority, "front-proxy-client", |_| ());
         let client = Client::Called(Arc::clone(&api), vec![front_proxy.der()]);
-        Self { backend, collector, cluster, client, authority, front_proxy, api, address }
+        Self { backend, collector, cluster, client, authority, front_proxy, scaler, api, address }
     }
 
     /// A client with another certificate, which has no connection: time can be paused.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use collector_core::{MetricsCollector as _, ModelRef};
-use collector_keda::Signal;
+use collector_keda::{Settings, Signal};
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, advance};
@@ -256,4 +256,19 @@ async fn two_hundred_hpas_cost_the_backend_nothing() {
     fixture.forget();
     fixture.collector.collect_replica_metrics(&model()).await.unwrap();
     assert_eq!(fixture.read("collector-queue", "model=org_chat").await.value(), "8");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variant_where_the_cluster_is_not_watched_is_unknown_and_not_absent() {
+    let mut settings = Settings::default();
+    settings.unwatched = Box::new(|name| Some(format!("namespace {name} is not watched")));
+    let fixture = Fixture::with(settings).await;
+    fixture.serve(queue_of(3));
+    for selector in ["variant=large", "model=org_chat,variant=large"] {
+        let answer = fixture.read("collector-queue", selector).await;
+        let message = answer.error(503);
+        assert!(message.contains("namespace prod is not watched"), "{message}");
+    }
+    let answer = fixture.read("collector-supply-ready", "model=org_chat").await;
+    assert!(answer.error(503).contains("namespace prod is not watched"), "{}", answer.body);
 }

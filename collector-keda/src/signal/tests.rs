@@ -13,6 +13,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod variants;
+
 const NOW: u64 = 1_000;
 
 static ENGINES: LazyLock<Engines> = LazyLock::new(Engines::builtin);

@@ -320,6 +320,29 @@ async fn a_namespace_that_is_not_read_is_not_found_and_never_zero() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_the_cluster_is_not_watched_nothing_is_said_not_to_exist() {
+    let mut settings = Settings::default();
+    let why = |namespace: &str| format!("the cluster is not watched in {namespace}");
+    settings.unwatched = Box::new(move |namespace| Some(why(namespace)));
+    let fixture = Fixture::with(None, settings).await;
+    let client = fixture.client().await;
+    fixture.serve(queue_of(3));
+    assert_eq!(client.value(&[]).await, Ok(3.0));
+    for (metadata, expected) in [
+        (
+            &[("signal", "supply-ready")][..],
+            "the supply-ready of \"org/chat\" in \"prod\" is unknown: the cluster is not watched in prod",
+        ),
+        (
+            &[("variant", "other"), ("onMissing", "zero")],
+            "the queue of variant \"other\" of \"org/chat\" in \"prod\" is unknown: the cluster is not watched in prod",
+        ),
+    ] {
+        is(&client.value(metadata).await, Code::Unavailable, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn hostile_names_are_escaped_and_long_texts_are_cut() {
     let (_fixture, client) = started().await;
     let name = format!("a\"\u{202e}{}", "x".repeat(4000));

@@ -12,7 +12,7 @@ use super::pages::{self, PodEndpoint, PoolSpec};
 use super::{
     Content, Object, PodObject, PodPhase, ScalerObject, TEXT_MAX, WorkloadObject, system_time,
 };
-use crate::kind::{Kind, Target, TargetKind};
+use crate::kind::{Kind, Owner, Target, TargetKind};
 
 /// What KServe calls the Endpoint Picker that it makes for an LLMInferenceService: it owns that as well, and it serves no
 /// model.
@@ -81,18 +81,22 @@ struct Annotations {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct OwnerReference {
+    api_version: Option<Box<str>>,
     kind: Box<str>,
     name: Arc<str>,
+    uid: Option<Box<str>>,
     #[serde(default)]
     controller: Option<bool>,
 }
 
 impl Metadata {
-    fn owner(&self) -> Option<Target> {
-        let owners = self.owner_references.as_deref().unwrap_or_default();
-        let controller = owners.iter().find(|owner| owner.controller == Some(true))?;
-        Some(Target::new(&*controller.kind, Arc::clone(&controller.name)))
+    fn owner(&mut self) -> Option<Owner> {
+        let owners = self.owner_references.take().unwrap_or_default();
+        let controller = owners.into_iter().find(|owner| owner.controller == Some(true))?;
+        let kind = TargetKind::of_reference(controller.api_version.as_deref(), &controller.kind);
+        Some(Owner { target: Target::new(kind, controller.name), uid: controller.uid })
     }
 
     fn into_object(self, content: Content) -> Object {
@@ -168,11 +172,10 @@ fn pod(raw: Raw<IgnoredAny, PodStatus>, endpoint: PodEndpoint) -> Object {
     let phase = phase(metadata.deletion_timestamp.is_some(), raw.status.as_ref());
     let changed = changed(phase, &metadata, raw.status.as_ref());
     let labels = metadata.labels.take().unwrap_or_default();
-    // A worker is owned by a StatefulSet of its leader, and that by the leader. The label is set by the controller of all.
-    let group_of = labels.group_of.map(|name| Target::new(Kind::LeaderWorkerSet, name));
     let content = PodObject {
         uid: metadata.uid.take().unwrap_or_default(),
-        owner: group_of.or_else(|| metadata.owner()),
+        owner: metadata.owner(),
+        group_of: labels.group_of.map(|name| Target::new(Kind::LeaderWorkerSet, name)),
         variant: labels.variant,
         model: labels.model,
         is_worker: labels.worker_index.is_some_and(|index| &*index != "0"),
@@ -235,10 +238,12 @@ fn workload<S: for<'de> Deserialize<'de>>(
     raw: Raw<S>,
     content: impl FnOnce(S) -> WorkloadObject,
 ) -> Object {
-    let component = raw.metadata.labels.as_ref().and_then(|labels| labels.component.as_deref());
-    let owner = if component == Some(KSERVE_PICKER) { None } else { raw.metadata.owner() };
+    let mut metadata = raw.metadata;
+    let component = metadata.labels.as_ref().and_then(|labels| labels.component.as_deref());
+    let owner = if component == Some(KSERVE_PICKER) { None } else { metadata.owner() };
+    let uid = metadata.uid.take().unwrap_or_default();
     let content = raw.spec.map(content).unwrap_or_default();
-    raw.metadata.into_object(Content::Workload(WorkloadObject { owner, ..content }))
+    metadata.into_object(Content::Workload(WorkloadObject { uid, owner, ..content }))
 }
 
 #[derive(Deserialize)]
@@ -326,17 +331,19 @@ struct InferenceServiceModel {
 /// An LLMInferenceService. Its replicas are those of the workloads that KServe makes of it, because its own are left to
 /// an autoscaler and do not count those for prefill.
 fn inference_service(raw: Raw<InferenceServiceSpec>) -> Object {
-    let owner = raw.metadata.owner();
+    let mut metadata = raw.metadata;
+    let (uid, owner) = (metadata.uid.take().unwrap_or_default(), metadata.owner());
     let (model, template) = raw.spec.map_or((None, None), |spec| (spec.model, spec.template));
     let name = model.and_then(|model| model.name).filter(|name| !name.is_empty());
     let content = WorkloadObject {
+        uid,
         owner,
         replicas: None,
         accelerator: template.and_then(PodSpec::accelerator),
         // KServe serves a model without a name under that of the object.
-        model: Some(short(name).unwrap_or_else(|| Arc::clone(&raw.metadata.name))),
+        model: Some(short(name).unwrap_or_else(|| Arc::clone(&metadata.name))),
     };
-    raw.metadata.into_object(Content::Workload(content))
+    metadata.into_object(Content::Workload(content))
 }
 
 #[derive(Deserialize)]
@@ -350,7 +357,9 @@ struct ScalerSpec {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct TargetReference {
+    api_version: Option<Box<str>>,
     kind: Option<Box<str>>,
     name: Option<Arc<str>>,
 }
@@ -358,11 +367,11 @@ struct TargetReference {
 /// An object that scales another. Only a VariantAutoscaling has the model and its like in the specification.
 fn scaler(raw: Raw<ScalerSpec>) -> Object {
     let mut metadata = raw.metadata;
-    let by_scaler = |owner: &Target| owner.kind == TargetKind::Watched(Kind::ScaledObject);
+    let by_scaler = |owner: Owner| owner.target.kind == TargetKind::Watched(Kind::ScaledObject);
     let annotations = metadata.annotations.take().unwrap_or_default();
     let labels = metadata.labels.take().unwrap_or_default();
     let content = ScalerObject {
-        is_derived: metadata.owner().as_ref().is_some_and(by_scaler),
+        is_derived: metadata.owner().is_some_and(by_scaler),
         is_managed: annotations.managed.as_deref() == Some("true"),
         gpus_per_replica: annotations.gpus_per_replica,
         role: short(annotations.role),
@@ -388,7 +397,8 @@ impl TargetReference {
     fn target(self) -> Option<Target> {
         let name = self.name.filter(|name| !name.is_empty())?;
         // KEDA's default.
-        Some(Target::new(self.kind.as_deref().unwrap_or("Deployment"), name))
+        let kind = self.kind.as_deref().unwrap_or("Deployment");
+        Some(Target::new(TargetKind::of_reference(self.api_version.as_deref(), kind), name))
     }
 }
 

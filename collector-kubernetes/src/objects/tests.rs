@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::kind::TargetKind;
 
 fn content(kind: Kind, object: &Value) -> Content {
     Object::read(kind, &object.to_string()).unwrap().content
@@ -61,7 +62,8 @@ fn a_pod_is_read_with_what_it_belongs_to() {
     let read = Object::read(Kind::Pod, &object.to_string()).unwrap();
     assert_eq!((read.namespace.as_str(), &*read.name), ("chat", "llama-0"));
     let pod = pod(&object);
-    assert_eq!(pod.owner, Some(Target::new(Kind::ReplicaSet, "llama-abc")));
+    let owner = Target::new(Kind::ReplicaSet, "llama-abc");
+    assert_eq!(pod.owner, Some(Owner { target: owner, uid: Some("2".into()) }));
     assert_eq!((pod.variant.as_deref(), pod.model.as_deref()), (Some("llama"), Some("llama-8b")));
     assert_eq!((&*pod.uid, pod.is_worker), ("u-1", false));
 }
@@ -106,7 +108,7 @@ fn only_the_leader_of_a_group_is_a_replica() {
         let metadata =
             json!({"name": "p", "namespace": "n", "labels": labels, "ownerReferences": owners});
         let pod = pod(&json!({"metadata": metadata}));
-        assert_eq!(pod.owner, Some(Target::new(Kind::LeaderWorkerSet, "group")));
+        assert_eq!(pod.group_of, Some(Target::new(Kind::LeaderWorkerSet, "group")));
         pod.is_worker
     };
     assert!(!of("0"));
@@ -155,8 +157,23 @@ fn a_scaler_describes_a_variant_by_annotations() {
     assert!(read.is_managed && !read.is_derived);
     let rollout = json!({"scaleTargetRef": {"kind": "Rollout", "name": "r"}});
     let read = scaler_of(Kind::HorizontalPodAutoscaler, rollout);
-    assert_eq!(read.target, Some(Target::new("Rollout", "r")));
+    let kind = TargetKind::Other { group: "".into(), kind: "Rollout".into() };
+    assert_eq!(read.target, Some(Target::new(kind, "r")));
     assert_eq!(scaler_of(Kind::HorizontalPodAutoscaler, json!({})).target, None);
+}
+
+#[test]
+fn a_kind_is_that_of_its_group() {
+    let of = TargetKind::of_reference;
+    let watched = TargetKind::Watched;
+    assert_eq!(of(Some("apps/v1"), "StatefulSet"), watched(Kind::StatefulSet));
+    assert_eq!(of(Some("apps/v1beta2"), "StatefulSet"), watched(Kind::StatefulSet));
+    assert_eq!(of(Some("v1"), "Pod"), watched(Kind::Pod));
+    assert_eq!(of(None, "StatefulSet"), watched(Kind::StatefulSet));
+    for (version, group) in [("apps.kruise.io/v1beta1", "apps.kruise.io"), ("v1", "")] {
+        let kind = TargetKind::Other { group: group.into(), kind: "StatefulSet".into() };
+        assert_eq!(of(Some(version), "StatefulSet"), kind);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use collector_core::supply::PodState;
 use collector_core::{ModelId, PodName, Tick, Variant, VariantName};
 
 use super::{Changes, Space};
-use crate::kind::TargetKind;
+use crate::kind::{Owner, TargetKind};
 use crate::objects::{PodObject, PodPhase};
 
 /// The most owners from a pod to what is scaled.
@@ -117,6 +117,25 @@ impl PodEntry {
 
 impl Space {
     pub(super) fn put_pod(&mut self, name: &PodName, object: PodObject, now: Tick) -> Changes {
+        self.changing_pods(|space| space.put_live_pod(name, object, now))
+    }
+
+    /// Makes a change of pods. If it decides whether all pods are placed, it changes what is known of all models: a zero.
+    fn changing_pods(&mut self, change: impl FnOnce(&mut Self) -> Changes) -> Changes {
+        let were_placed = self.are_pods_placed();
+        let mut changes = change(self);
+        if self.are_pods_placed() != were_placed {
+            changes.models.extend(self.models.keys().cloned());
+        }
+        changes
+    }
+
+    /// Whether it is known of each pod what it belongs to.
+    pub(super) fn are_pods_placed(&self) -> bool {
+        self.unresolved.is_empty() && self.stray.is_empty()
+    }
+
+    fn put_live_pod(&mut self, name: &PodName, object: PodObject, now: Tick) -> Changes {
         if object.phase == PodPhase::Over {
             return self.remove_pod(name, now);
         }
@@ -145,6 +164,10 @@ impl Space {
     }
 
     pub(super) fn remove_pod(&mut self, name: &PodName, now: Tick) -> Changes {
+        self.changing_pods(|space| space.forget_pod(name, now))
+    }
+
+    fn forget_pod(&mut self, name: &PodName, now: Tick) -> Changes {
         let model = self.unplace(name);
         if let Some(entry) = self.pods.remove(name)
             && !entry.object.is_worker
@@ -201,19 +224,31 @@ impl Space {
 
     /// What a pod belongs to: the nearest owner that a variant scales; labels count where no owner is known.
     fn place_of(&self, pod: &PodObject) -> Place {
-        let mut owner = pod.owner.as_ref();
+        // A worker is owned by a StatefulSet of its leader, and that by the leader, but all have the name of the set.
+        let group = pod.group_of.clone().map(|target| Owner { target, uid: None });
+        if group.is_some() && self.is_of_another(pod.owner.as_ref()) {
+            return Place::Unresolved;
+        }
+        let mut owner = group.as_ref().or(pod.owner.as_ref());
         let mut served = None;
         let mut is_known = false;
         for _ in 0..OWNERS_MAX {
-            let Some(target) = owner else { break };
-            if let Some(variant) = self.claims.get(target) {
-                return Place::Variant(Arc::clone(variant));
-            }
+            let Some(Owner { target, .. }) = owner else { break };
+            let claimed = || Some(Place::Variant(Arc::clone(self.claims.get(target)?)));
             is_known = matches!(target.kind, TargetKind::Watched(_));
             if !is_known {
+                if let Some(place) = claimed() {
+                    return place;
+                }
                 break;
             }
-            let Some(workload) = self.workloads.get(target) else { return Place::Unresolved };
+            // It is not seen yet, or deleted and perhaps made again under its name: its pods are not those of the new one.
+            let Some(workload) = owner.and_then(|owner| self.owner(owner)) else {
+                return Place::Unresolved;
+            };
+            if let Some(place) = claimed() {
+                return place;
+            }
             served = workload.model.as_ref().or(served);
             owner = workload.owner.as_ref();
         }
@@ -223,6 +258,18 @@ impl Space {
             return Place::Model(model);
         }
         self.place_by_labels(pod, is_known)
+    }
+
+    /// Whether one of the owners is known under its name with another uid.
+    fn is_of_another<'a>(&'a self, mut owner: Option<&'a Owner>) -> bool {
+        for _ in 0..OWNERS_MAX {
+            let Some(named) = owner else { return false };
+            match (self.owner(named), self.workloads.contains_key(&named.target)) {
+                (Some(workload), _) => owner = workload.owner.as_ref(),
+                (None, is_another) => return is_another,
+            }
+        }
+        false
     }
 
     fn place_by_labels(&self, pod: &PodObject, has_known_owner: bool) -> Place {
@@ -252,6 +299,7 @@ impl PodObject {
     /// Whether another state of it belongs to the same.
     fn belongs_as(&self, other: &Self) -> bool {
         self.owner == other.owner
+            && self.group_of == other.group_of
             && self.variant == other.variant
             && self.model == other.model
             && self.is_worker == other.is_worker

@@ -29,27 +29,31 @@ impl Space {
     /// The supply of a model that is known here. `as_of` is when the cluster last confirmed it.
     pub(crate) fn supply(&self, model: &ModelId, as_of: Tick, now: Tick) -> Option<ModelSupply> {
         let variants = self.models.get(model)?;
-        let mut workloads: Vec<Workload> = variants
-            .iter()
-            .map(|(name, described)| {
-                let pods = self.pods_of(model, Some(name));
-                Workload::new(Some(name.clone()), self.wanted(described), pods)
-            })
-            .collect();
+        // Whether no pod of the namespace can be the model's without our knowing.
+        let are_placed = self.are_pods_placed()
+            && !self.unclaimed.contains(model)
+            && self.unreadable.keys().all(|(kind, _)| kind.is_of_pages());
+        let lists_pods =
+            |variant: Option<&VariantName>| are_placed && !self.has_workers(model, variant);
+        let workload = |(name, described): (&VariantName, &Described)| {
+            let pods = self.pods_of(model, Some(name));
+            let mut workload = Workload::new(Some(name.clone()), self.wanted(described), pods);
+            workload.lists_pods =
+                lists_pods(Some(name)) && self.workloads.contains_key(&described.target);
+            workload
+        };
+        let mut workloads: Vec<Workload> = variants.iter().map(workload).collect();
+        let is_complete = workloads.iter().all(|workload| workload.lists_pods) && lists_pods(None);
         let bare = self.pods_of(model, None);
         if !bare.is_empty() {
-            workloads.push(Workload::new(None, None, bare));
+            let mut workload = Workload::new(None, None, bare);
+            workload.lists_pods = lists_pods(None);
+            workloads.push(workload);
         }
         let mut supply = Supply::new(as_of, workloads);
         let of_model =
             self.deleted.iter().filter(|(_, (at, of))| of == model && at.age(now) < DELETED_FOR);
         supply.deleted = of_model.map(|(name, (at, _))| (name.clone(), *at)).collect();
-        let is_complete = self.unresolved.is_empty()
-            && self.stray.is_empty()
-            && !self.unclaimed.contains(model)
-            && self.unreadable.keys().all(|(kind, _)| kind.is_of_pages())
-            && variants.values().all(|described| self.workloads.contains_key(&described.target))
-            && variants.keys().map(Some).chain([None]).all(|name| !self.has_workers(model, name));
         Some(ModelSupply { supply, is_complete })
     }
 

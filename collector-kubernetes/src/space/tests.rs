@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod owners;
+
 /// A namespace that takes objects as the API writes them.
 struct Fixture {
     space: Space,
@@ -90,7 +92,9 @@ impl Fixture {
 fn metadata(name: &str, owner: Option<(&str, &str)>) -> Value {
     let owners: Vec<Value> = owner
         .into_iter()
-        .map(|(kind, name)| json!({"kind": kind, "name": name, "controller": true}))
+        .map(|(kind, name)| {
+            json!({"kind": kind, "name": name, "uid": format!("uid-{name}"), "controller": true})
+        })
         .collect();
     json!({"name": name, "namespace": "n", "uid": format!("uid-{name}"), "ownerReferences": owners})
 }
@@ -276,6 +280,31 @@ fn zero_is_known_only_if_no_pod_can_be_the_models() {
     assert!(fixture.supply("m").is_complete);
     fixture.put(Kind::Deployment, &json!({"metadata": metadata("x", None), "spec": 1}));
     assert!(!fixture.supply("m").is_complete, "an object could not be read");
+}
+
+#[test]
+fn that_all_pods_of_a_variant_are_listed_is_known_for_each() {
+    let mut fixture = Fixture::new();
+    fixture.variant("busy", "m", "Deployment", "d");
+    fixture.variant("idle", "m", "Deployment", "e");
+    fixture.variant("lost", "m", "Deployment", "absent");
+    fixture.deployment("d", 1);
+    fixture.deployment("e", 0);
+    fixture.pod("p", "d-rs", true);
+    let listed = |fixture: &Fixture| {
+        let workloads = fixture.supply("m").supply.workloads;
+        workloads.iter().map(|workload| workload.lists_pods).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&fixture), [true, true, false], "the target of the last one is absent");
+    let changes = fixture.pod("q", "unknown", true);
+    assert_eq!(listed(&fixture), [false; 3], "its owner may be the idle one's");
+    assert_eq!(changes.models, BTreeSet::from(["m".into()]), "it is told at once");
+    assert_eq!(fixture.pod("r", "unknown", true), Changes::default());
+    fixture.remove(Kind::Pod, "r");
+    assert_eq!(fixture.remove(Kind::Pod, "q").models, BTreeSet::from(["m".into()]));
+    assert_eq!(listed(&fixture), [true, true, false]);
+    fixture.labelled("stray", None, &json!({"llm-d.ai/variant": "no"}));
+    assert_eq!(listed(&fixture), [false; 3]);
 }
 
 #[test]

@@ -55,9 +55,11 @@ impl Space {
         self.children.clear();
         for (target, workload) in &self.workloads {
             if let Some(owner) = &workload.owner
-                && owner.kind == TargetKind::Watched(Kind::LlmInferenceService)
+                && owner.target.kind == TargetKind::Watched(Kind::LlmInferenceService)
+                && self.owner(owner).is_some()
             {
-                self.children.entry(owner.clone()).or_default().push(target.clone());
+                let children = self.children.entry(owner.target.clone()).or_default();
+                children.push(target.clone());
             }
         }
         self.renamed.retain(|_, (_, at)| at.age(now) < RENAMED_FOR);
@@ -217,7 +219,7 @@ impl Space {
                     | Kind::LeaderWorkerSet
                     | Kind::LlmInferenceService
             ),
-            TargetKind::Other(_) => false,
+            TargetKind::Other { .. } => false,
         };
         let (problem, remedy) = if !is_scalable(&target.kind) {
             (

@@ -23,7 +23,7 @@ impl Fixture {
     /// A store with these watches, none of which has a list.
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new());
-        let store = Store::new(Arc::clone(&clock) as Arc<dyn Clock>, None);
+        let store = Store::new(Arc::clone(&clock) as Arc<dyn Clock>, Vec::new(), None);
         store.begin(KINDS.map(id).to_vec(), true);
         Self { store, clock }
     }
@@ -96,7 +96,7 @@ fn nothing_is_told_before_every_kind_is_listed() {
 
 #[test]
 fn without_a_client_that_is_the_reason() {
-    let store = Store::new(Arc::new(ManualClock::new()), None);
+    let store = Store::new(Arc::new(ManualClock::new()), Vec::new(), None);
     let unheard = store.known(&model()).unwrap_err();
     assert_eq!(unheard.why, "no client has been given yet");
     assert_eq!(unheard.kind, ErrorKind::Configuration);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Without the live source: each fetch lists all objects.
+//! Without the live source each fetch lists all objects; and namespaces that are not watched.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Ask, Backend as _, CheckStatus, Clock as _, ErrorKind, KnownModel, ListAsk, ModelRef, ProbeAsk,
-    VariantDirectory as _,
+    Answer, Ask, Backend as _, CheckStatus, Clock as _, ErrorKind, KnownModel, ListAsk, ModelRef,
+    ProbeAsk, VariantDirectory as _,
 };
-use collector_kubernetes::Cluster;
+use collector_kubernetes::{Cluster, ClusterConfig};
 use collector_testkit::TokioClock;
 use collector_testkit::kubernetes::{Fault, Verb, kinds};
 
@@ -23,12 +23,30 @@ async fn a_fetch_lists_all_objects_and_leaves_no_watch() {
     let models = [model(), ModelRef::new("other", "chat")];
     let answers = cluster.fetch(Ask::new(&models, &*clock)).await.unwrap();
     assert_eq!(shown(answers.get(&model()).unwrap()).as_deref(), Some("0=ready 1=ready"));
-    assert!(matches!(answers.get(&models[1]), Some(collector_core::Answer::Missing { .. })));
+    assert!(matches!(answers.get(&models[1]), Some(Answer::Missing { .. })));
     assert!(cluster.directory().variant_of(&model(), &"d-5d4f8c7b9-1".into()).is_some());
     server.delete(kinds::PODS, "chat", "d-5d4f8c7b9-0");
     let answers = cluster.fetch(Ask::new(&models, &*clock)).await.unwrap();
     assert_eq!(shown(answers.get(&model()).unwrap()).as_deref(), Some("1=ready"));
     assert_eq!(server.counters().requests(Verb::Watch, kinds::PODS), 0);
+}
+
+#[tokio::test]
+async fn of_a_namespace_that_is_not_watched_nothing_is_known() {
+    let server = server(1).await;
+    let clock = Arc::new(TokioClock::new());
+    let kubeconfig = Kubeconfig::new(&server.url());
+    let config =
+        ClusterConfig { namespaces: vec!["dev".into(), "chat".into()], ..kubeconfig.config() };
+    let cluster = Cluster::new(config, clock.clone()).unwrap();
+    let models = [model(), ModelRef::new("org/m", "prod"), ModelRef::new("other", "dev")];
+    let answers = cluster.fetch(Ask::new(&models, &*clock)).await.unwrap();
+    assert_eq!(shown(answers.get(&models[0]).unwrap()).as_deref(), Some("0=ready"));
+    let Some(Answer::Failed(error)) = answers.get(&models[1]) else { panic!("{answers:?}") };
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    let expected = "namespace \"prod\" is not watched, so nothing is known of its pods: add it to kubernetes.namespaces";
+    assert!(error.to_string().contains(expected), "{error}");
+    assert!(matches!(answers.get(&models[2]), Some(Answer::Missing { .. })), "it was looked at");
 }
 
 #[tokio::test]

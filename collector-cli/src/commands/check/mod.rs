@@ -150,6 +150,11 @@ async fn round(
             collector = settings.collector_at_once_over(backends.to_vec())?;
         }
         report.add(checks)?;
+    } else if let Some(cluster) = settings.cluster_of_external_metrics()? {
+        let (cluster, model) = (&cluster, model.as_ref());
+        let asked = cluster::Asked { settings, cluster, backends, collector: &collector, model };
+        let checks = cluster::checks_of_external_metrics(&asked);
+        report.add(waiting(clock, "the cluster", Box::pin(checks)).await)?;
     }
     let unreachable = report
         .checks()

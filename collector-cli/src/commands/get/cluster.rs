@@ -11,6 +11,8 @@ use collector_kubernetes::{Cluster, ListedPod, ListedVariant};
 #[cfg(feature = "kubernetes")]
 use tokio::time::Instant;
 
+use collector_config::LeftOut;
+
 use super::{View, printed};
 use crate::args::{Format, ListArgs, PodsArgs, ReadArgs};
 #[cfg(feature = "kubernetes")]
@@ -18,7 +20,6 @@ use crate::commands::answers::{Answering, PodAnswers, time_for};
 use crate::commands::select::MISSING;
 use crate::commands::settings::Settings;
 use crate::exit::{Exit, Failure};
-#[cfg(feature = "kubernetes")]
 use crate::logging;
 use crate::output::{
     ErrorDocument, Rows, VariantItem, VariantsDocument, nearest_first, quoted, shown,
@@ -35,12 +36,20 @@ pub(super) async fn variants(
 ) -> Result<Exit, Failure> {
     let items = all_variants(settings, &args.read).await?;
     let namespace = args.namespace();
+    let unwatched = namespace.as_deref().and_then(|name| settings.loaded.unwatched(name));
     let wanted = |item: &VariantItem| namespace.as_ref().is_none_or(|name| *name == item.namespace);
     let (items, others): (Vec<VariantItem>, Vec<VariantItem>) = items.into_iter().partition(wanted);
     if items.is_empty() {
+        // Whether there are some is not known.
+        if let Some(unwatched) = unwatched {
+            return Err(not_watched(&unwatched));
+        }
         let others = others.iter().map(|item| item.namespace.as_str());
         let hint = "describe some in [[variants]], or by annotations of HPAs and ScaledObjects with kubernetes.enabled";
-        return Err(none("variant", namespace.as_deref(), others, hint));
+        return Err(none(settings, "variant", namespace.as_deref(), others, hint));
+    }
+    if let Some(LeftOut { message, remedy }) = unwatched {
+        logging::note(&format!("these are the configured variants alone: {message}; {remedy}"));
     }
     let document = VariantsDocument::of(&items);
     let text = view.text(Rows::of_variants(&items), |rows| {
@@ -51,15 +60,23 @@ pub(super) async fn variants(
     printed(&text)
 }
 
+/// Nothing is known of a namespace.
+fn not_watched(LeftOut { message, remedy }: &LeftOut) -> Failure {
+    Failure::usage(format!("{message}; {remedy}"))
+}
+
 /// There is none, although all that could have one was asked.
 fn none<'a>(
+    settings: &Settings,
     what: &str,
     namespace: Option<&str>,
     namespaces: impl Iterator<Item = &'a str>,
     hint: &str,
 ) -> Failure {
     let Some(namespace) = namespace else {
-        let document = ErrorDocument::new(MISSING, format!("no {what} was found"));
+        let limit = settings.loaded.watch_limit();
+        let limit = limit.map(|limit| format!("; {limit}")).unwrap_or_default();
+        let document = ErrorDocument::new(MISSING, format!("no {what} was found{limit}"));
         return Failure::missing(document.with_hint(hint));
     };
     let message = format!("no {what} in namespace {:?}", shortened(namespace));
@@ -172,8 +189,11 @@ pub(super) async fn pods(
         return Err(Failure::usage("a cluster knows the pods: set kubernetes.enabled = true"));
     };
     let began = Instant::now();
-    list(&cluster, &args.read).await?;
     let (namespace, model) = (args.namespace(), args.model());
+    if let Some(unwatched) = namespace.as_deref().and_then(|name| settings.loaded.unwatched(name)) {
+        return Err(not_watched(&unwatched));
+    }
+    list(&cluster, &args.read).await?;
     let all = cluster.listed_pods();
     let wanted = |pod: &&ListedPod| {
         namespace.as_ref().is_none_or(|name| *name == pod.model.namespace.as_str())
@@ -181,7 +201,7 @@ pub(super) async fn pods(
     };
     let pods: Vec<&ListedPod> = all.iter().filter(wanted).collect();
     if pods.is_empty() {
-        return Err(no_pod(&cluster, &all, model.as_deref(), namespace.as_deref()));
+        return Err(no_pod(settings, &cluster, &all, model.as_deref(), namespace.as_deref()));
     }
     let mut models: Vec<ModelRef> = pods.iter().map(|pod| pod.model.clone()).collect();
     models.dedup();
@@ -216,6 +236,7 @@ pub(super) async fn pods(_: &Settings, _: &PodsArgs, _: &View<'_>) -> Result<Exi
 
 #[cfg(feature = "kubernetes")]
 fn no_pod(
+    settings: &Settings,
     cluster: &Cluster,
     all: &[ListedPod],
     model: Option<&str>,
@@ -224,6 +245,7 @@ fn no_pod(
     let hint = "`collector get variants` shows what objects of the cluster describe, and `collector check` what is wrong with them";
     let Some(model) = model else {
         return none(
+            settings,
             "pod of a model",
             namespace,
             all.iter().map(|pod| pod.model.namespace.as_str()),
@@ -237,11 +259,13 @@ fn no_pod(
     });
     let place =
         namespace.map(|name| format!(" in namespace {:?}", shortened(name))).unwrap_or_default();
+    let limit = settings.loaded.watch_limit().filter(|_| namespace.is_none());
+    let limit = limit.map(|limit| format!("; {limit}")).unwrap_or_default();
     let model_shown = shortened(model);
     let message = if known {
-        format!("model {model_shown:?}{place} has no pod")
+        format!("model {model_shown:?}{place} has no pod{limit}")
     } else {
-        format!("no object of the cluster describes model {model_shown:?}{place}")
+        format!("no object of the cluster describes model {model_shown:?}{place}{limit}")
     };
     let document = ErrorDocument::new(MISSING, message).with_hint(hint);
     let names = variants.iter().map(|listed| listed.variant.model.model.as_str());

@@ -10,9 +10,7 @@ use std::time::Duration;
 #[cfg(feature = "epp")]
 use super::targets::Targets;
 use collector_config::Loaded;
-use collector_core::{EngineName, ModelRef, ReplicaState};
-#[cfg(feature = "epp")]
-use collector_core::{Freshness, MetricsCollector as _};
+use collector_core::{EngineName, Freshness, MetricsCollector as _, ModelRef, ReplicaState};
 use collector_engine::CachingCollector;
 #[cfg(feature = "epp")]
 use collector_engine::StaticDirectory;
@@ -21,7 +19,6 @@ use collector_engines::{Engine, Engines, Quantity};
 use crate::exit::Failure;
 
 /// The name of direct scraping in readings.
-#[cfg(feature = "epp")]
 const DIRECT_SCRAPING: &str = "epp";
 
 /// The models that are configured, their pods, and the metrics of their engines.
@@ -69,40 +66,47 @@ impl Fleet {
         self.metrics.contains(metric)
     }
 
-    /// Returns whether a configured model has no pods: by its reading, or by a complete list of targets.
-    #[cfg(feature = "epp")]
+    /// Returns whether a model has no pods: a cluster lists none, or it is configured and no target is a pod of it. A server
+    /// that has no series of a model may not scrape it.
     pub(super) async fn has_no_pods(&self, model: &ModelRef) -> bool {
-        let Some(targets) = self.targets.as_ref().filter(|_| self.configured.contains(model))
-        else {
-            return false;
-        };
+        let (mut in_cluster, mut is_scraped) = (false, false);
         if let Some(reading) = self.collector.cached_replicas(model) {
             let value = reading.value();
             if !value.replicas.is_empty() {
                 return false;
             }
             let is_recent = reading.freshness() == Freshness::Fresh && !value.partial;
-            // A server that has no series of a model may not scrape it, and an endpoint picker may have requests of a model whose
-            // pods are no targets.
-            if is_recent && value.lists_pods && value.backend.as_str() == DIRECT_SCRAPING {
-                self.lock_listed().insert(model.clone());
-                return true;
-            }
+            let is_listed = is_recent && value.lists_pods;
+            in_cluster = is_listed && value.supply.is_some();
+            is_scraped = is_listed && value.backend.as_str() == DIRECT_SCRAPING;
+        }
+        in_cluster || self.has_no_targets(model, is_scraped).await
+    }
+
+    /// Returns whether a configured model has no pods by a complete list of targets. `is_listed`: direct scraping says so. An
+    /// endpoint picker may have requests of a model whose pods are no targets.
+    #[cfg(feature = "epp")]
+    async fn has_no_targets(&self, model: &ModelRef, is_listed: bool) -> bool {
+        let targets = self.targets.as_ref().filter(|_| self.configured.contains(model));
+        let Some(targets) = targets else { return false };
+        if is_listed {
+            self.lock_listed().insert(model.clone());
+            return true;
         }
         let was_listed = self.lock_listed().contains(model);
         (targets.are_all_pods() || was_listed) && targets.has_none_of(model).await
     }
 
+    /// Without direct scraping there is no list of targets.
+    #[cfg(not(feature = "epp"))]
+    #[expect(clippy::unused_async, clippy::unused_self, reason = "the other one reads a file")]
+    async fn has_no_targets(&self, _: &ModelRef, _: bool) -> bool {
+        false
+    }
+
     #[cfg(feature = "epp")]
     fn lock_listed(&self) -> MutexGuard<'_, BTreeSet<ModelRef>> {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Without direct scraping there is no list of targets.
-    #[cfg(not(feature = "epp"))]
-    #[expect(clippy::unused_async, reason = "the other one reads a file")]
-    pub(super) async fn has_no_pods(&self, _: &ModelRef) -> bool {
-        false
     }
 
     /// Returns the models whose readings are not older than this and have serving pods that export a metric.
@@ -138,15 +142,16 @@ fn is_always_exported(engine: &Engine, metric: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use collector_config::Loader;
+    use collector_core::supply::Workload;
+    use collector_core::{Clock, ModelSample, Supply};
+    use collector_testkit::{FakeBackend, TokioClock};
+
     use super::*;
 
     #[cfg(feature = "epp")]
     #[tokio::test(start_paused = true)]
     async fn a_reading_without_pods_is_a_proof_only_if_its_backend_lists_them() {
-        use collector_config::Loader;
-        use collector_core::{Clock, ModelSample};
-        use collector_testkit::{FakeBackend, TokioClock};
-
         // Another backend may know other pods, so the list of targets alone is no proof.
         let toml = r#"
 backend = ["scrape", "prometheus"]
@@ -178,6 +183,31 @@ pods = "m-*"
             collector.collect_replica_metrics(&model).await.unwrap();
             let fleet = Fleet::new(&loaded, collector).unwrap();
             assert_eq!(fleet.has_no_pods(&model).await, lists_pods);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_has_no_pods_if_a_cluster_knows_all_of_them() {
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+        let backend = FakeBackend::new(Arc::clone(&clock));
+        let model = ModelRef::new("org/m", "prod");
+        let collector = CachingCollector::builder(Arc::new(backend.clone())).clock(clock);
+        let collector = Arc::new(collector.build().unwrap());
+        let url = ("PROMETHEUS_BASE_URL".to_owned(), "https://prometheus".to_owned());
+        let loaded = Loader::new().env([url]).read().unwrap();
+        let fleet = Fleet::new(&loaded, Arc::clone(&collector)).unwrap();
+        assert!(!fleet.has_no_pods(&model).await, "nothing is known of it");
+        for is_known in [true, false] {
+            backend.serve(&model, move |as_of| {
+                let workload = Workload::new(Some("v".into()), Some(0), Vec::new());
+                let mut sample = ModelSample::new(as_of, Vec::new());
+                sample.supply = Some(Arc::new(Supply::new(as_of, vec![workload])));
+                sample.lists_pods = is_known;
+                sample
+            });
+            collector.invalidate_cache(&model);
+            let _ = collector.collect_replica_metrics(&model).await;
+            assert_eq!(fleet.has_no_pods(&model).await, is_known);
         }
     }
 

@@ -21,6 +21,9 @@ const OF_ALLOCATIONS: [&str; 4] = ["model_name", "namespace", "variant_name", "a
 /// The labels of [`SUPPLY_SERIES`].
 const OF_SUPPLY: [&str; 4] = ["model_name", "namespace", "variant_name", "state"];
 
+/// The only one of [`SUPPLY_SERIES`] with a sample for each state.
+const SUPPLY_PODS: &str = "collector_supply_pods";
+
 /// A metric of readings.
 #[derive(Clone, Copy)]
 pub(super) enum Metric {
@@ -111,16 +114,18 @@ fn add_replicas(held: &mut Held, model: &TrackedModel, series: &Series<OfReplica
 /// Adds the model if it has no pods, and else those of its variants that have none. Without a list of the pods, there may
 /// be some that are not scraped.
 fn add_without_pods(held: &mut Held, model: &TrackedModel, reading: &Reading<Replicas>) {
-    let mut add = |part: Part| {
-        if reading.value().lists_pods {
+    let mut add = |part: Part, known_at: Option<Tick>| match known_at {
+        _ if reading.value().lists_pods => {
             held.empty.push(KnownEmpty { part, age: reading.age() });
-        } else {
+        }
+        Some(known_at) => held.empty.push(KnownEmpty { part, age: reading.age_of(known_at) }),
+        None => {
             let text = format!("{}, or they are not scraped", part.text);
             held.gaps.push(Gap { part: Part { text, ..part }, reason: Reason::Missing });
         }
     };
     if reading.value().replicas.is_empty() {
-        add(part(model_labels(&model.model), format!("{} has no pods", model.model)));
+        add(part(model_labels(&model.model), format!("{} has no pods", model.model)), None);
         return;
     }
     for (variant, _) in &model.allocations {
@@ -129,7 +134,7 @@ fn add_without_pods(held: &mut Held, model: &TrackedModel, reading: &Reading<Rep
             let text = format!("variant {:?} of {} has no pods", variant.as_str(), model.model);
             let [name, namespace] = model_labels(&model.model);
             let labels = [name, namespace, ("variant_name", label_value(variant.as_str()))];
-            add(part(labels, text));
+            add(part(labels, text), reading.value().known_empty(variant));
         }
     }
 }
@@ -193,6 +198,19 @@ fn add_supply(held: &mut Held, model: &TrackedModel, series: &Series<OfSupply>) 
         if values.is_empty() {
             let text = format!("{} of a variant of {} is unknown", series.name, model.model);
             held.gaps.push(not_measured(labels(""), text));
+        }
+        let is_known = |state: &str| values.iter().any(|(known, _)| *known == state);
+        if series.name == SUPPLY_PODS {
+            // States without a pod that is known to be the variant's.
+            let states = supplied.counts().by_state().into_iter();
+            held.gaps.extend(states.filter(|(state, _)| !is_known(state)).map(|(state, _)| {
+                let text = format!(
+                    "whether a variant of {} has {state} pods is unknown: the cluster has pods that may be its own, or a \
+                     watch is lost",
+                    model.model
+                );
+                not_measured(labels(state), text)
+            }));
         }
         let age = reading.age_of(supplied.as_of());
         let samples = values.into_iter();

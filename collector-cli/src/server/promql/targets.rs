@@ -24,8 +24,6 @@ pub(super) struct Targets {
     directory: StaticDirectory,
     /// No other backend is chosen, so there are no pods besides the targets.
     is_complete: bool,
-    /// A cluster is read, which lists pods, and may have pages, that are no targets here.
-    has_others: bool,
 }
 
 struct TargetFile {
@@ -37,18 +35,18 @@ struct TargetFile {
 type FileContent = Option<Arc<[Target]>>;
 
 impl Targets {
-    /// `None` if pods are not scraped directly, or may be found by DNS: then the list says nothing about others.
+    /// `None` if pods are not scraped directly, or may be found by DNS or in a cluster: then the list says nothing about
+    /// others.
     pub(super) fn of(config: &CollectorConfig, directory: StaticDirectory) -> Option<Self> {
         let scrape = config.chosen_settings_of::<EppConfig>()?;
-        if !scrape.dns.is_empty() {
+        if !scrape.dns.is_empty() || config.kubernetes.enabled {
             return None;
         }
         let fixed: Result<_, _> = scrape.targets.iter().map(TargetSpec::target).collect();
         let file =
             scrape.target_file.clone().map(|path| TargetFile { path, last: Mutex::default() });
         let is_complete = config.backend.len() == 1;
-        let has_others = config.kubernetes.enabled;
-        Some(Self { fixed: fixed.ok()?, file, directory, is_complete, has_others })
+        Some(Self { fixed: fixed.ok()?, file, directory, is_complete })
     }
 
     /// Returns whether all pods are targets. Another backend may read others.
@@ -56,12 +54,8 @@ impl Targets {
         self.is_complete
     }
 
-    /// Returns whether no target is a pod of a model, by its variants. False if the file cannot be read, or if there may be
-    /// pods that are no targets.
+    /// Returns whether no target is a pod of a model, by its variants. False if the file cannot be read.
     pub(super) async fn has_none_of(&self, model: &ModelRef) -> bool {
-        if self.has_others {
-            return false;
-        }
         let in_file = match &self.file {
             None => None,
             Some(file) => match file.targets().await {
@@ -157,22 +151,14 @@ mod tests {
         let dns =
             "dns = [{ name = \"m.prod.svc\", type = \"A\", port = 8000, namespace = \"prod\" }]";
         assert!(targets(dns).is_none());
+        let in_cluster = "[kubernetes]\nenabled = true\nkubeconfig = \"/nowhere\"";
+        assert!(targets(in_cluster).is_none(), "its pods are not in the configuration");
         let other = target("prod", "n-0", "");
         let with_prometheus = format!("{other}\n[prometheus]\nurl = \"https://p:9090\"");
         let both = targets_of("[\"scrape\", \"prometheus\"]", &with_prometheus).unwrap();
         assert!(!both.are_all_pods() && targets(&other).unwrap().are_all_pods());
         let absent = targets("target_file = \"/nowhere/targets.json\"").unwrap();
         assert!(!absent.has_none_of(&ModelRef::new("org/m", "prod")).await);
-    }
-
-    #[cfg(feature = "kubernetes")]
-    #[tokio::test]
-    async fn a_list_beside_a_cluster_proves_nothing() {
-        let model = ModelRef::new("org/m", "prod");
-        for others in ["", &target("prod", "n-0", "")] {
-            let targets = targets(&format!("{others}\n[kubernetes]\nenabled = true\n")).unwrap();
-            assert!(!targets.has_none_of(&model).await, "{others}");
-        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -277,10 +277,12 @@ fn in_a_cluster(of_other: Option<u32>) -> impl Fn(Tick) -> ModelSample {
     move |as_of| {
         let pod = |name: &str, state| Pod::new(name.into(), state, as_of);
         let pods = vec![pod("m-0", PodState::Ready), pod("m-1", PodState::Starting)];
-        let workloads = vec![
-            Workload::new(Some("m".into()), Some(2), pods),
-            Workload::new(Some("other".into()), of_other, Vec::new()),
-        ];
+        let listed = |name: &str, wanted, pods| {
+            let mut workload = Workload::new(Some(name.into()), wanted, pods);
+            workload.lists_pods = true;
+            workload
+        };
+        let workloads = vec![listed("m", Some(2), pods), listed("other", of_other, Vec::new())];
         let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("m-0", as_of)]);
         sample.supply = Some(Arc::new(Supply::new(as_of, workloads)));
         sample
@@ -327,4 +329,57 @@ async fn supply_is_answered_by_variant_and_an_unknown_part_of_it_is_no_zero() {
     fixture.read("org/m").await;
     tokio::time::advance(Duration::from_secs(10)).await;
     check_refused(&fixture.query(&ready).await, UNAVAILABLE, "missing", "no cluster is asked");
+}
+
+/// A pod of no variant with a row, and the variant without pods, as the cluster lists them.
+fn beside_the_variant(wanted: u32, lists_pods: bool) -> impl Fn(Tick) -> ModelSample {
+    move |as_of| {
+        let other = vec![Pod::new("o-0".into(), PodState::Ready, as_of)];
+        let mut variant = Workload::new(Some("m-h100".into()), Some(wanted), Vec::new());
+        variant.lists_pods = lists_pods;
+        let workloads = vec![variant, Workload::new(None, None, other)];
+        let mut row = ReplicaMetrics::new("o-0", as_of);
+        row.queue_length = Some(4);
+        let mut sample = ModelSample::new(as_of, vec![row]);
+        sample.supply = Some(Arc::new(Supply::new(as_of, workloads)));
+        sample
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variant_without_pods_is_zero_if_the_cluster_knows_all_of_them() {
+    let fixture = fixture();
+    let select = |name: &str, more: &str| {
+        format!("sum({name}{{namespace=\"prod\",variant_name=\"m-h100\"{more}}})")
+    };
+    let queue = select("collector_replica_queue_length", "");
+    let ready = select("collector_supply_pods", ",state=\"ready\"");
+    let serve = async |wanted, lists_pods| {
+        fixture.backend.serve(&model(), beside_the_variant(wanted, lists_pods));
+        fixture.collector.invalidate_cache(&model());
+        fixture.read("org/m").await;
+        // Longer than an answer is kept.
+        tokio::time::advance(Duration::from_secs(10)).await;
+    };
+    serve(0, true).await;
+    assert_eq!(value(&fixture.query(&queue).await), "0");
+    assert_eq!(value(&fixture.query(&ready).await), "0");
+    assert_eq!(value(&fixture.query(QUEUE).await), "4");
+
+    serve(0, false).await;
+    check_refused(&fixture.query(&queue).await, UNAVAILABLE, "missing", "has no pods, or they");
+    check_refused(
+        &fixture.query(&ready).await,
+        UNAVAILABLE,
+        "missing",
+        "has ready pods is unknown",
+    );
+    let page = fixture.get("/metrics").await.text;
+    let series = "collector_supply_pods{model_name=\"org/m\",namespace=\"prod\",variant_name=";
+    assert!(!page.contains(&format!("{series}\"m-h100\"")), "{page}");
+    assert!(page.contains(&format!("{series}\"\",state=\"ready\"}} 1\n")), "{page}");
+
+    serve(1, true).await;
+    check_refused(&fixture.query(&queue).await, UNAVAILABLE, "missing", "has no pods, or they");
+    assert_eq!(value(&fixture.query(&ready).await), "0");
 }

@@ -43,7 +43,8 @@ pub(crate) fn allocation(
     allocation.max_batch = variant.max_batch;
     allocation.num_sleeping = num_sleeping;
     let supplied = replicas.supplied(Some(&variant.name));
-    allocation.num_starting = supplied.map(|supplied| supplied.counts().starting);
+    allocation.num_starting =
+        supplied.and_then(|supplied| supplied.known(supplied.counts().starting));
     allocation.partial = replicas.partial;
     allocation.window = replicas.window;
     allocation.failed.clone_from(&replicas.failed);

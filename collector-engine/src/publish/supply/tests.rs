@@ -102,6 +102,15 @@ fn listing(supply: Supply) -> ModelSample {
     sample
 }
 
+/// The same, of which the cluster says that it is all pods of the variant, and that none is wanted.
+fn idle(as_of: Tick) -> ModelSample {
+    let mut workload = Workload::new(Some("v".into()), Some(0), Vec::new());
+    workload.lists_pods = true;
+    let other = Pod::new("o-0".into(), PodState::Ready, as_of);
+    let other = Workload::new(Some("o".into()), Some(1), vec![other]);
+    listing(Supply::new(as_of, vec![workload, other]))
+}
+
 fn replicas(record: &ModelRecord) -> &Replicas {
     &record.value.as_ref().unwrap().replicas
 }
@@ -510,4 +519,19 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_variant_is_known_to_be_empty_while_the_cluster_is_heard() {
+    let mut fixture = Fixture::new();
+    let known = |record: &ModelRecord| replicas(record).known_empty(&"v".into());
+    fixture.rows(&["o-0"]);
+    let now = fixture.clock.now();
+    assert_eq!(known(fixture.publish("cluster", Fetched::Found(idle(now)))), Some(now));
+    assert_eq!(known(fixture.failed("cluster")), None, "it may have a pod now");
+    assert_eq!(replicas(fixture.rows(&["o-0"])).supply.as_ref().unwrap().as_of, now);
+    let again = fixture.clock.now();
+    assert_eq!(known(fixture.publish("cluster", Fetched::Found(idle(again)))), Some(again));
+    fixture.pass(3600);
+    assert_eq!(known(fixture.rows(&["o-0"])), None, "the list is too old");
 }

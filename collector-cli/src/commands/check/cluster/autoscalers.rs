@@ -28,6 +28,10 @@ const SHOWN: usize = 20;
 /// The checks that end before the deadline.
 pub(super) async fn checks(asked: &Asked<'_>, deadline: Instant) -> Vec<Check> {
     let (cluster, model) = (asked.cluster, asked.model);
+    let namespace = model.map(|model| model.namespace.as_str());
+    if let Some(unwatched) = namespace.and_then(|name| asked.settings.loaded.unwatched(name)) {
+        return vec![skip(ID, &unwatched.message)];
+    }
     let (scaled, hpas) = tokio::join!(
         cluster.autoscalers(true, OBJECTS_MAX),
         cluster.autoscalers(false, OBJECTS_MAX)

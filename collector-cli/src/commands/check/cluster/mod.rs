@@ -50,10 +50,7 @@ pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
     if !is_reached {
         let ids =
             ["apis", "rbac", "lists", "objects", "series", "pods", "autoscalers", "metrics-api"];
-        let skipped = |name| {
-            skip(&format!("cluster.{name}"), "not asked, because the connection does not work")
-        };
-        checks.extend(ids.map(skipped));
+        checks.extend(ids.map(not_asked));
         return checks;
     }
     let deadline = end - RESERVE;
@@ -68,6 +65,25 @@ pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
         tokio::join!(rights, models, autoscalers, metrics_api);
     checks.extend(rights.into_iter().chain(models).chain(autoscalers).chain(metrics_api));
     checks
+}
+
+/// Returns the checks of the group for the External Metrics API alone: nothing of the cluster is read for it.
+pub(super) async fn checks_of_external_metrics(asked: &Asked<'_>) -> Vec<Check> {
+    let end = Instant::now() + GROUP_MAX;
+    let (mut checks, is_reached) = server::connection(asked).await;
+    if !is_reached {
+        checks.extend(["rbac", "metrics-api"].map(not_asked));
+        return checks;
+    }
+    let rights = bounded("cluster.rbac", end, rights::checks_of_external_metrics(asked));
+    let metrics_api = bounded("cluster.metrics-api", end, metrics_api::checks(asked));
+    let (rights, metrics_api) = tokio::join!(rights, metrics_api);
+    checks.extend(rights.into_iter().chain(metrics_api));
+    checks
+}
+
+fn not_asked(name: &str) -> Check {
+    skip(&format!("cluster.{name}"), "not asked, because the connection does not work")
 }
 
 /// Whether what the cluster has could not be read.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
+use collector_config::LeftOut;
 use collector_core::supply::{PodState, Workload};
 use collector_core::text::{counted, shortened};
 use collector_core::{Backend as _, Check, ModelRef, ProbeAsk};
@@ -46,9 +47,15 @@ pub(super) async fn checks(asked: &Asked<'_>, deadline: Instant) -> Vec<Check> {
         return checks;
     }
     let (variants, pods) = (asked.cluster.listed_variants(), asked.cluster.listed_pods());
-    checks.extend(asked.model.map(|model| of_model(model, &variants)));
+    checks.extend(asked.model.map(|model| {
+        match asked.settings.loaded.unwatched(model.namespace.as_str()) {
+            Some(LeftOut { message, remedy }) => warn(MODEL, message).with_remedy(remedy),
+            None => of_model(model, &variants),
+        }
+    }));
     let (measured, problem) = measured_models(asked.backends, clock, deadline).await;
-    checks.extend(series(&variants, &pods, &measured, problem.as_deref()));
+    let limit = asked.settings.loaded.watch_limit();
+    checks.extend(series(&variants, &pods, &measured, (problem.as_deref(), limit.as_deref())));
     let mut models: Vec<ModelRef> = pods
         .iter()
         .map(|pod| &pod.model)
@@ -116,14 +123,15 @@ fn series(
     variants: &[ListedVariant],
     pods: &[ListedPod],
     measured: &HashSet<ModelRef>,
-    problem: Option<&str>,
+    (problem, limit): (Option<&str>, Option<&str>),
 ) -> Vec<Check> {
     let mut described: BTreeMap<&ModelRef, Vec<&ListedVariant>> = BTreeMap::new();
     for listed in variants {
         described.entry(&listed.variant.model).or_default().push(listed);
     }
     if described.is_empty() {
-        let detail = "no object of the cluster describes a model";
+        let limit = limit.map(|limit| format!("; {limit}")).unwrap_or_default();
+        let detail = format!("no object of the cluster describes a model{limit}");
         let remedy = "set llm-d.ai/managed: \"true\" and llm-d.ai/model-id on the HPAs or ScaledObjects of the workloads";
         return vec![warn(SERIES, detail).with_remedy(remedy)];
     }

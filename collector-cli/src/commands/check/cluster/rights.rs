@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use collector_core::text::counted;
 use collector_core::{BackendError, Check, Namespace};
-use collector_kubernetes::{ApiKind, Permission, group_of};
+use collector_kubernetes::{ApiKind, Cluster, Permission, group_of};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
@@ -23,7 +23,7 @@ pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
     let cluster = asked.cluster;
     let kinds = ApiKind::all().map(|kind| async move { (kind, cluster.served(kind).await) });
     let kinds = join_all(kinds).await;
-    let mut checks = apis(&kinds);
+    let mut checks = apis(cluster, &kinds);
     let needed = kinds.iter().filter(|(kind, _)| cluster.watches(*kind));
     let needed = needed.filter_map(|(kind, served)| match served {
         Ok(path) => path.map(|path| (group_of(path), kind.plural())),
@@ -35,7 +35,15 @@ pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
     checks
 }
 
-fn apis(kinds: &[(ApiKind, Result<Option<&'static str>, BackendError>)]) -> Vec<Check> {
+/// The check of the permissions that the External Metrics API needs, where no objects are read.
+pub(super) async fn checks_of_external_metrics(asked: &Asked<'_>) -> Vec<Check> {
+    vec![rbac(asked, permissions(asked, &[])).await]
+}
+
+fn apis(
+    cluster: &Cluster,
+    kinds: &[(ApiKind, Result<Option<&'static str>, BackendError>)],
+) -> Vec<Check> {
     const ID: &str = "cluster.apis";
     let mut checks = Vec::new();
     let (mut served, mut absent) = (Vec::new(), Vec::new());
@@ -48,6 +56,13 @@ fn apis(kinds: &[(ApiKind, Result<Option<&'static str>, BackendError>)]) -> Vec<
             Ok(None) if kind.is_built_in() => checks.push(
                 fail(ID, format!("the API server has no {}, which every cluster has", kind.kind()))
                     .with_remedy("is the address that of a Kubernetes API server from 1.23 on?"),
+            ),
+            // Without it, which pods are scraped is not known.
+            Ok(None) if cluster.watches(*kind) && !kind.is_watched_for(None) => checks.push(
+                fail(ID, format!("the API server has no {}, which name the pods to scrape", kind.kind()))
+                    .with_remedy(
+                        "install the API of InferencePools, or set kubernetes.scrape to endpoint_slices or off",
+                    ),
             ),
             Ok(None) => absent.push(kind.kind()),
             Err(error) => {
