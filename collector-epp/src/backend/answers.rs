@@ -205,8 +205,10 @@ fn answer(
     }
     let mut sample = ModelSample::new(as_of, Vec::new());
     sample.lists_pods = true;
-    sample.absent =
-        if state.unknown.is_empty() { Absent::pods(unreached) } else { Absent::Unknown(None) };
+    sample.absent = match state.may_lack_pods() {
+        None => Absent::pods(unreached),
+        Some(_) => Absent::Unknown(None),
+    };
     sample.window = Some(wish.window);
     sample.warnings = joined.warnings;
     for duplicate in &state.duplicates {
@@ -243,7 +245,7 @@ fn unknown(room: &Room, state: &State, operation: Operation) -> Option<BackendEr
         }
         return Some(error);
     }
-    state.unknown.first().map(|error| discovery_error(error, operation))
+    state.may_lack_pods().map(|error| discovery_error(&error, operation))
 }
 
 /// What a failed scrape is to a caller of the backend.

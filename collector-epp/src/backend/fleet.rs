@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{ModelId, ModelRef, Namespace, PodName, Tick};
+use collector_core::{ErrorKind, ModelId, ModelRef, Namespace, PodName, Tick};
 
 use super::pod::{Outcome, Pod};
 use crate::discover::{DiscoveryError, Duplicate, Found, Target};
@@ -38,6 +38,17 @@ pub(crate) struct State {
     /// Pods that vanished, and when, in that order: one that comes back within the window keeps its
     /// counters.
     gone: VecDeque<(Arc<Pod>, Tick)>,
+}
+
+impl State {
+    /// Returns why there may be more pods; `None` if every source has returned its targets.
+    pub(crate) fn may_lack_pods(&self) -> Option<DiscoveryError> {
+        let not_asked = || {
+            let message = "the targets are not known yet";
+            DiscoveryError::new(ErrorKind::Timeout, message)
+        };
+        self.unknown.first().cloned().or_else(|| self.not_asked_yet.then(not_asked))
+    }
 }
 
 impl Fleet {

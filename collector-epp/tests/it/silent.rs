@@ -4,13 +4,15 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use collector_core::{Answer, Backend as _, CheckStatus, ProbeAsk};
+use collector_core::{
+    Answer, Backend as _, CheckStatus, ErrorKind, ListAsk, LiveContext, LiveSource as _, ProbeAsk,
+};
 use collector_epp::discover::{Discovery, DiscoveryError, Target, TargetSpec};
 use collector_epp::{EppBackend, EppConfig};
 use collector_testkit::TokioClock;
 
 use crate::fake_pod::{FakePod, Says, vllm};
-use crate::world::{answer, failure, found};
+use crate::world::{Pushed, answer, failure, found};
 
 /// A discovery that says what a test lets it say.
 #[derive(Clone, Default)]
@@ -97,4 +99,71 @@ async fn a_model_is_missing_only_after_its_starting_pod_was_asked() {
     assert!(matches!(answer(&backend, "m").await, Answer::Missing { .. }));
     told.tell(&[(starting.target("a"), false)]);
     failure(&backend, "m").await;
+}
+
+/// A discovery that has never returned its targets: a name server that does not answer, for example.
+struct Unanswered;
+
+#[async_trait]
+impl Discovery for Unanswered {
+    fn source(&self) -> &'static str {
+        "unanswered"
+    }
+
+    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
+        std::future::pending().await
+    }
+
+    async fn changed(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_missing_before_the_targets_are_known() {
+    let clock = Arc::new(TokioClock::new());
+    let others: Vec<Box<dyn Discovery>> = vec![Box::new(Unanswered)];
+    let backend = EppBackend::with_discovery(EppConfig::default(), others, clock.clone()).unwrap();
+    let pushed = Pushed::new(clock.clone());
+    let context = LiveContext::new(Arc::new(pushed), clock.clone());
+    let ask = async {
+        // The live source runs before the first fetch.
+        tokio::task::yield_now().await;
+        assert_eq!(failure(&backend, "m").await.kind(), ErrorKind::Timeout);
+        let listed = backend.list_models(ListAsk::new(&*clock)).await;
+        assert_eq!(listed.unwrap_err().kind(), ErrorKind::Timeout);
+    };
+    tokio::select! {
+        () = backend.run(context) => panic!("the live source has ended"),
+        () = ask => {}
+    }
+}
+
+/// A discovery that fails.
+struct Broken;
+
+#[async_trait]
+impl Discovery for Broken {
+    fn source(&self) -> &'static str {
+        "broken"
+    }
+
+    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
+        Err(DiscoveryError::new(ErrorKind::Dns, "broken"))
+    }
+
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_replicas_is_unknown_while_targets_are() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let told = Told::default();
+    told.tell(&[(pod.target("a"), false)]);
+    let clock = Arc::new(TokioClock::new());
+    let others: Vec<Box<dyn Discovery>> = vec![Box::new(told), Box::new(Broken)];
+    let backend = EppBackend::with_discovery(EppConfig::default(), others, clock.clone()).unwrap();
+    let listed = backend.list_models(ListAsk::new(&*clock)).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].replicas, None, "the other source may have more of them");
 }
