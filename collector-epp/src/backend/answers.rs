@@ -110,7 +110,7 @@ fn room(
         if let LastSeen::EndpointPicker(routes) = &seen.was {
             let good = page.map(Arc::clone).map_err(|cause| Silent {
                 since: seen.answered_at,
-                reason: format!("{}: {cause}", pod.target.url).into(),
+                reason: format!("{}: {cause}", pod.target.shown()).into(),
             });
             room.pickers.push(Picker { routes: routes.clone(), good });
             continue;
@@ -250,7 +250,7 @@ fn unknown(room: &Room, state: &State, operation: Operation) -> Option<BackendEr
 
 /// What a failed scrape is to a caller of the backend.
 pub(crate) fn error_of(pod: &Pod, cause: &Cause, operation: Operation) -> BackendError {
-    BackendError::new(cause.kind, NAME.into(), operation, pod.target.url.as_str())
+    BackendError::new(cause.kind, NAME.into(), operation, pod.target.shown())
         .with_detail(cause.detail.clone())
         .with_remedy(cause.remedy.clone())
 }

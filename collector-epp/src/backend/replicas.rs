@@ -54,7 +54,7 @@ pub(super) fn join(served: &[Served]) -> Joined {
     let mut several: BTreeMap<&PodName, Vec<&Served>> = BTreeMap::new();
     for page in served {
         if page.good.in_turns {
-            let url = &page.pod.target.url;
+            let url = page.pod.target.shown();
             joined.warnings.push(format!("{url}: {IN_TURNS}").into());
         }
         let PodModel { replica, rates, reasons, .. } = page.model();
@@ -161,7 +161,7 @@ fn twice(one: &Served, other: &Served, rank: Option<&str>) -> Arc<str> {
         Some(rank) => format!("engine {}", quote(rank)),
         None => "a server without a rank".to_owned(),
     };
-    let (one, other) = (&one.pod.target.url, &other.pod.target.url);
+    let (one, other) = (one.pod.target.shown(), other.pod.target.shown());
     format!(
         "{one} and {other} both show {what} of the replica {name}: it counts once; give the targets \
          different ranks if they are different servers"

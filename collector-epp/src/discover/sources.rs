@@ -162,7 +162,7 @@ impl Sources {
                         let problem = format!(
                             "the page {} is a target under two pod names, {other} and {pod}: it \
                              counts once, as {other}",
-                            target.url
+                            target.shown()
                         );
                         found.duplicates.insert(duplicate(other, problem));
                     }
