@@ -234,7 +234,7 @@ async fn keep_tidy(shared: &Shared) {
         shared.fleet.tidy(shared.now());
         let [up, down, untried] = shared.fleet.count();
         selfmetrics::targets(up, down, untried);
-        endpoint_pickers.show(&shared.fleet);
+        endpoint_pickers.show(&shared.fleet, shared.now());
         sleep(TIDY_EVERY).await;
     }
 }

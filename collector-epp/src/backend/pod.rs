@@ -94,6 +94,26 @@ pub(crate) struct Good {
     gauges: Option<Arc<GaugePage>>,
 }
 
+#[cfg(test)]
+impl Good {
+    /// A page of an endpoint picker.
+    pub(super) fn of_picker(
+        page: crate::endpoint_picker::EndpointPickerMetrics,
+        asked_at: Tick,
+    ) -> Self {
+        Self {
+            asked_at,
+            arrived_at: asked_at,
+            page: Exposition::EndpointPicker(page),
+            models: Vec::new(),
+            is_first: false,
+            in_turns: false,
+            malformed: 0,
+            gauges: None,
+        }
+    }
+}
+
 /// What a target served when it last answered.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) enum LastSeen {
