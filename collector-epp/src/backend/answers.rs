@@ -74,16 +74,23 @@ pub(crate) fn answers(fleet: &Fleet, models: &[ModelRef], wish: Wish<'_>, now: T
             let model = ModelRef::new(id.clone(), namespace.clone());
             let answer = match room.served.get(id) {
                 Some(served) => answer(&model, served, &room, &state, wish, as_of),
-                None => match unknown(&room, &state, Operation::Fetch) {
-                    Some(error) => Answer::Failed(error),
-                    None if fleet.served_lately(&state, &model, now) || room.is_requested(id) => {
-                        let mut sample = ModelSample::new(as_of, Vec::new());
-                        // A model that only an endpoint picker knows may have pods that are no targets.
-                        sample.lists_pods = fleet.served_lately(&state, &model, now);
-                        room.add_endpoint_picker(id, &mut sample, wish);
-                        Answer::Found(sample)
+                None => match (unknown(&room, &state, Operation::Fetch), state.outdated.first()) {
+                    (Some(error), _) => Answer::Failed(error),
+                    (None, Some(error)) if !room.is_requested(id) => {
+                        Answer::Failed(discovery_error(error, Operation::Fetch))
                     }
-                    None => Answer::Missing { as_of, last_seen: None },
+                    (None, outdated) => {
+                        let lately = fleet.served_lately(&state, &model, now);
+                        if lately || room.is_requested(id) {
+                            let mut sample = ModelSample::new(as_of, Vec::new());
+                            // A model that only an endpoint picker knows may have pods that are no targets.
+                            sample.lists_pods = lately && outdated.is_none();
+                            room.add_endpoint_picker(id, &mut sample, wish);
+                            Answer::Found(sample)
+                        } else {
+                            Answer::Missing { as_of, last_seen: None }
+                        }
+                    }
                 },
             };
             answers.insert(model, answer);

@@ -99,9 +99,13 @@ pub(super) async fn list_models(
             }
         }
     }
-    // An empty list is returned only if every target is known and answered.
-    let may_lack_pods = shared.fleet.lock().may_lack_pods();
-    let unknown = may_lack_pods.as_ref().map(|error| discovery_error(error, operation));
+    let state = shared.fleet.lock();
+    let may_lack_pods = state.may_lack_pods();
+    let outdated = state.outdated.first().cloned();
+    drop(state);
+    // An empty list is returned only if every target is known now, and answered.
+    let unknown = may_lack_pods.as_ref().or(outdated.as_ref());
+    let unknown = unknown.map(|error| discovery_error(error, operation));
     if let (true, Some(error)) = (models.is_empty(), silent.or(unknown)) {
         return Err(error);
     }

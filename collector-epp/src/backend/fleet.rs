@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) duplicates: HashSet<Duplicate>,
     /// The errors of sources that have never returned their targets: there may be more pods.
     pub(crate) unknown: Vec<DiscoveryError>,
+    /// The errors of sources whose targets are from before: that they name no pod is no proof that there is none.
+    pub(crate) outdated: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
     pub(crate) not_asked_yet: bool,
     /// How many targets each source has.
@@ -57,6 +59,7 @@ impl Fleet {
             namespaces: HashMap::new(),
             duplicates: HashSet::new(),
             unknown: Vec::new(),
+            outdated: Vec::new(),
             not_asked_yet: true,
             counts: Vec::new(),
             changed_at: now,
@@ -81,6 +84,7 @@ impl Fleet {
         let mut state = self.lock();
         state.not_asked_yet = found.not_asked_yet;
         state.unknown = found.unknown;
+        state.outdated = found.outdated;
         state.counts = found.counts;
         self.forget(&mut state, now);
         state.duplicates = found.duplicates;

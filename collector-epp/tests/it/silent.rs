@@ -14,9 +14,9 @@ use collector_testkit::TokioClock;
 use crate::fake_pod::{FakePod, Says, vllm};
 use crate::world::{Pushed, answer, failure, found};
 
-/// A discovery that says what a test lets it say.
+/// A discovery that says what a test lets it say; nothing: it fails.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Target>>>);
+struct Told(Arc<Mutex<Option<Vec<Target>>>>);
 
 impl Told {
     fn tell(&self, targets: &[(TargetSpec, bool)]) {
@@ -24,7 +24,11 @@ impl Told {
             may_be_silent: *may_be_silent,
             ..spec.target().unwrap()
         };
-        *self.0.lock().unwrap() = targets.iter().map(target).collect();
+        *self.0.lock().unwrap() = Some(targets.iter().map(target).collect());
+    }
+
+    fn fail(&self) {
+        *self.0.lock().unwrap() = None;
     }
 
     fn backend(&self) -> EppBackend {
@@ -40,7 +44,8 @@ impl Discovery for Told {
     }
 
     async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
-        Ok(self.0.lock().unwrap().clone())
+        let told = self.0.lock().unwrap().clone();
+        told.ok_or_else(|| DiscoveryError::new(ErrorKind::Dns, "told: broken"))
     }
 
     async fn changed(&self) {}
@@ -137,33 +142,36 @@ async fn nothing_is_missing_before_the_targets_are_known() {
     }
 }
 
-/// A discovery that fails.
-struct Broken;
-
-#[async_trait]
-impl Discovery for Broken {
-    fn source(&self) -> &'static str {
-        "broken"
-    }
-
-    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
-        Err(DiscoveryError::new(ErrorKind::Dns, "broken"))
-    }
-
-    async fn changed(&self) {
-        std::future::pending().await
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_number_of_replicas_is_unknown_while_targets_are() {
     let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
     let told = Told::default();
     told.tell(&[(pod.target("a"), false)]);
     let clock = Arc::new(TokioClock::new());
-    let others: Vec<Box<dyn Discovery>> = vec![Box::new(told), Box::new(Broken)];
+    let others: Vec<Box<dyn Discovery>> = vec![Box::new(told), Box::new(Told::default())];
     let backend = EppBackend::with_discovery(EppConfig::default(), others, clock.clone()).unwrap();
     let listed = backend.list_models(ListAsk::new(&*clock)).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].replicas, None, "the other source may have more of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_from_before_are_no_proof_that_there_are_no_others() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let told = Told::default();
+    told.tell(&[(pod.target("a"), false)]);
+    let backend = told.backend();
+    let is_missing = |answer| matches!(answer, Answer::Missing { .. });
+    assert!(is_missing(answer(&backend, "other").await));
+    told.fail();
+    assert_eq!(failure(&backend, "other").await.kind(), ErrorKind::Dns);
+    assert_eq!(pods(answer(&backend, "m").await), ["a"]);
+    told.tell(&[]);
+    let gone = found(answer(&backend, "m").await);
+    assert!(gone.replicas.is_empty() && gone.lists_pods, "{gone:?}");
+    told.fail();
+    assert_eq!(failure(&backend, "m").await.kind(), ErrorKind::Dns);
+    let clock = TokioClock::new();
+    let listed = backend.list_models(ListAsk::new(&clock)).await;
+    assert_eq!(listed.unwrap_err().kind(), ErrorKind::Dns);
 }
