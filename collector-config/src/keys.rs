@@ -138,9 +138,9 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     /// The server of PromQL queries, if it is not `prometheus.url`: a query frontend, for example. Credentials, TLS and timeout
     /// are those of the section `[prometheus]`.
     "promql.upstream": Url;
-    /// How long an answer is returned again without a request to the server.
+    /// How long an answer is returned again without a request to the server; less than `promql.max_age`.
     "promql.ttl": Duration = "5s";
-    /// How long a caller waits, less than 1.4 s. Then it gets the last answer or an error.
+    /// How long a caller waits; more than 0 and less than 1.4 s. Then it gets the last answer or an error.
     "promql.answer_within": Duration = "1s";
     /// Maximum age of the newest sample of a selector.
     "promql.max_age": Duration = "2m";

@@ -166,11 +166,11 @@ impl Loader {
             }
         }
         // Each section reads the engines.
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         errors.retain(|error| {
-            let is_new = !told.contains(error);
+            let is_new = !reported.contains(error);
             if is_new {
-                told.push(error.clone());
+                reported.push(error.clone());
             }
             is_new
         });

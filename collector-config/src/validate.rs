@@ -11,9 +11,10 @@ use crate::error::ConfigError;
 use crate::external_metrics::ExternalMetricsConfig;
 use crate::keda::WAIT_MAX;
 use crate::keys::{COMMON_KEYS, ENGINES, OTHER_ENGINES};
+use crate::kubernetes::KubernetesConfig;
 use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
-use crate::promql::{ANSWER_BYTES_MIN, ANSWER_WITHIN_MAX};
+use crate::promql::{ANSWER_BYTES_MIN, ANSWER_WITHIN_MAX, PromqlConfig};
 use crate::schema::{CollectorConfig, ServerConfig};
 
 /// Adds mistakes to `errors`, and wasteful settings to the warnings.
@@ -25,107 +26,165 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     if errors.iter().any(ConfigError::is_of_whole_file) {
         return;
     }
-    let broken: HashSet<String> =
-        errors.iter().filter_map(ConfigError::unread_key).map(str::to_owned).collect();
-    let is_broken = |key: &str| {
-        broken.contains(key)
-            || key.split_once('.').is_some_and(|(section, _)| broken.contains(section))
-    };
-    let sound = |keys: &[&str]| !keys.iter().any(|key| is_broken(key));
+    let broken = errors.iter().filter_map(ConfigError::unread_key).map(str::to_owned).collect();
     let Loaded { config, origins, warnings, keys: _, values: _ } = loaded;
+    let findings = &mut Findings { broken, origins, errors };
+    check_backends(config, findings, warnings);
+    check_recorded(config, findings, warnings);
+    check_timings(config, findings);
+    warnings.extend(config.cache.warnings());
+    check_tls(config, findings);
+    check_hosts(&config.server, findings);
+    check_external_metrics(&config.external_metrics, findings);
+    if config.keda.wait.is_zero() || config.keda.wait > WAIT_MAX {
+        let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
+                       a running model to zero";
+        findings.refuse(&["keda.wait"], message);
+    }
+    check_promql(&config.promql, findings);
+    check_kubernetes(&config.kubernetes, findings);
+    check_variants(&config.variants, findings);
+}
 
-    if sound(&["backend"]) {
-        errors.extend(
-            config
-                .backends
-                .check_chosen(&config.backend)
-                .into_iter()
-                .map(|message| error_at("backend", message, origins)),
-        );
+/// The mistakes that were found, and which keys can have more.
+struct Findings<'a> {
+    /// Keys and sections that could not be read.
+    broken: HashSet<String>,
+    origins: &'a Origins,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl Findings<'_> {
+    /// Whether all of these keys were read.
+    fn are_sound(&self, keys: &[&str]) -> bool {
+        let is_broken = |key: &&str| {
+            self.broken.contains(*key)
+                || key.split_once('.').is_some_and(|(section, _)| self.broken.contains(section))
+        };
+        !keys.iter().any(is_broken)
+    }
+
+    /// Adds an error of the first of these keys, if all of them were read.
+    fn refuse(&mut self, keys: &[&str], message: impl Into<String>) {
+        if self.are_sound(keys) {
+            let key = keys[0];
+            self.errors.push(ConfigError::new(message).key(key).at(self.origins.of(key)));
+        }
+    }
+
+    /// Adds an error of all of these keys together, with where their values came from, if all of them were read.
+    fn refuse_together(&mut self, keys: &[&str], message: String) {
+        if !self.are_sound(keys) {
+            return;
+        }
+        let set: Vec<String> = keys
+            .iter()
+            .filter_map(|key| match self.origins.of(key) {
+                Origin::Default => None,
+                origin => Some(format!("{key} is set in {origin}")),
+            })
+            .collect();
+        self.errors.push(if set.is_empty() {
+            ConfigError::new(message)
+        } else {
+            ConfigError::new(format!("{message} ({})", set.join(", ")))
+        });
+    }
+
+    /// Adds an error of one entry of `[[variants]]`.
+    fn refuse_variant(&mut self, index: usize, message: String) {
+        let error = ConfigError::new(message);
+        self.errors.push(match self.origins.of_variant(index) {
+            Some(variant) => error.key(variant.path.as_str()).at(variant.origin.clone()),
+            None => error,
+        });
+    }
+}
+
+/// The backends, their own settings, and the engines that all of them read.
+fn check_backends(
+    config: &CollectorConfig,
+    findings: &mut Findings<'_>,
+    warnings: &mut Vec<String>,
+) {
+    for message in config.backends.check_chosen(&config.backend) {
+        findings.refuse(&["backend"], message);
     }
     let [scrape, epp] = OTHER_ENGINES;
     let engines = [ENGINES, scrape, epp];
-    if sound(&engines)
+    if findings.are_sound(&engines)
         && let Err(error) = Engines::new(&config.engines)
     {
-        let set = |key: &&&str| !matches!(origins.of(key), Origin::Default);
+        let set = |key: &&&str| !matches!(findings.origins.of(key), Origin::Default);
         let key = engines.iter().find(set).copied().unwrap_or(ENGINES);
-        errors.push(with_origins(format!("{key}: {error}"), &[key], origins));
+        findings.refuse_together(&[key], format!("{key}: {error}"));
     }
     for settings in config.chosen() {
         for problem in settings.problems() {
-            if sound(&problem.keys) {
-                errors.push(with_origins(problem.message, &problem.keys, origins));
-            }
+            findings.refuse_together(&problem.keys, problem.message);
         }
         warnings.extend(settings.warnings());
     }
-    check_recorded(config, &sound, origins, errors, warnings);
+}
+
+/// The times of cache, background and backends, which have to fit each other.
+fn check_timings(config: &CollectorConfig, findings: &mut Findings<'_>) {
     let timeouts: Vec<_> = config.chosen().filter_map(|settings| settings.timeout()).collect();
     for error in config.cache.validate(&timeouts).err().unwrap_or_default() {
-        let keys = keys_of(&error);
-        if sound(&keys) {
-            errors.push(with_origins(error.to_string(), &keys, origins));
-        }
+        findings.refuse_together(&keys_of(&error), error.to_string());
     }
-    let relations = ["cache.freshness.unavailable_threshold"];
     let of_timeouts = timeouts.iter().map(|(key, _)| *key);
-    if of_timeouts.chain(relations).all(|key| sound(&[key])) {
+    let keys: Vec<&str> = of_timeouts.chain(["cache.freshness.unavailable_threshold"]).collect();
+    if findings.are_sound(&keys) {
         let slowest = timeouts.iter().map(|(_, timeout)| *timeout).max().unwrap_or_default();
-        check_intervals(config, slowest, origins, errors);
+        check_intervals(config, slowest, findings);
     }
-    warnings.extend(config.cache.warnings());
+}
 
-    let (server, keda) = (&config.server, &config.keda);
-    check_tls(config, &sound, origins, errors);
-    check_hosts(server, &sound, origins, errors);
-    check_external_metrics(&config.external_metrics, &sound, origins, errors);
-    if sound(&["keda.wait"]) && (keda.wait.is_zero() || keda.wait > WAIT_MAX) {
-        let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
-                       a running model to zero";
-        errors.push(error_at("keda.wait", message.to_owned(), origins));
+fn check_promql(promql: &PromqlConfig, findings: &mut Findings<'_>) {
+    if promql.answer_within.is_zero() || promql.answer_within >= ANSWER_WITHIN_MAX {
+        let message = "must be more than 0 and less than 1.4s: an adapter waits 3 s, for two tries";
+        findings.refuse(&["promql.answer_within"], message);
     }
-    let within = "promql.answer_within";
-    if sound(&[within]) && config.promql.answer_within >= ANSWER_WITHIN_MAX {
-        let message = "must be less than 1.4s: an adapter waits 3 s, for two tries";
-        errors.push(error_at(within, message.to_owned(), origins));
+    if promql.ttl >= promql.max_age {
+        let message = "must be less than promql.max_age: an answer is returned again for so long, and its samples \
+                       grow old meanwhile";
+        findings.refuse(&["promql.ttl", "promql.max_age"], message);
     }
-    let largest = "promql.max_answer_bytes";
-    if sound(&[largest]) && config.promql.max_answer_bytes < ANSWER_BYTES_MIN {
+    if promql.max_answer_bytes < ANSWER_BYTES_MIN {
         let message =
             format!("must be at least {ANSWER_BYTES_MIN}, which one model's answer may take");
-        errors.push(error_at(largest, message, origins));
+        findings.refuse(&["promql.max_answer_bytes"], message);
     }
+}
+
+fn check_kubernetes(kubernetes: &KubernetesConfig, findings: &mut Findings<'_>) {
     #[cfg(not(feature = "kubernetes"))]
-    if sound(&["kubernetes.enabled"]) && config.kubernetes.enabled {
+    if kubernetes.enabled {
         let message = "this build reads no cluster: build it with the cargo feature kubernetes";
-        errors.push(error_at("kubernetes.enabled", message.to_owned(), origins));
+        findings.refuse(&["kubernetes.enabled"], message);
     }
     #[cfg(feature = "kubernetes")]
-    if sound(&["kubernetes.scrape", "kubernetes.scrape_selector"])
-        && let Err(message) = config.kubernetes.page_source()
+    if findings.are_sound(&["kubernetes.scrape"])
+        && let Err(message) = kubernetes.page_source()
     {
-        let key = "kubernetes.scrape_selector";
-        errors.push(with_origins(message, &[key], origins));
+        findings.refuse_together(&["kubernetes.scrape_selector"], message);
     }
-    check_variants(&config.variants, origins, errors);
 }
 
 /// What was recorded is mixed neither with what is measured now nor with what is restored later.
 fn check_recorded(
     config: &CollectorConfig,
-    sound: &dyn Fn(&[&str]) -> bool,
-    origins: &Origins,
-    errors: &mut Vec<ConfigError>,
+    findings: &mut Findings<'_>,
     warnings: &mut Vec<String>,
 ) {
     let is_recorded = |name: &&String| {
         config.sections.get(name.as_str()).is_some_and(|settings| settings.is_recorded())
     };
     let Some(name) = config.backend.iter().find(is_recorded) else { return };
-    if sound(&["backend"]) && config.backend.len() > 1 {
+    if config.backend.len() > 1 {
         let message = format!("{name:?} cannot be merged with other backends: name it alone");
-        errors.push(error_at("backend", message, origins));
+        findings.refuse(&["backend"], message);
     }
     if config.kubernetes.enabled {
         warnings.push(
@@ -141,12 +200,7 @@ fn check_recorded(
 }
 
 /// The files of TLS that go together.
-fn check_tls(
-    config: &CollectorConfig,
-    sound: &dyn Fn(&[&str]) -> bool,
-    origins: &Origins,
-    errors: &mut Vec<ConfigError>,
-) {
+fn check_tls(config: &CollectorConfig, findings: &mut Findings<'_>) {
     let (server, keda, external) = (&config.server, &config.keda, &config.external_metrics);
     let pairs = [
         (
@@ -167,10 +221,7 @@ fn check_tls(
             (None, Some(_)) => (pair[1], pair[0]),
             _ => continue,
         };
-        if sound(&pair) {
-            let message = format!("set without {other}: set both, or neither");
-            errors.push(error_at(set, message, origins));
-        }
+        findings.refuse(&[set, other], format!("set without {other}: set both, or neither"));
     }
     let client_cas = [
         (
@@ -185,55 +236,42 @@ fn check_tls(
         ),
     ];
     for (pair, client_ca, cert) in client_cas {
-        if sound(&pair) && client_ca.is_some() && cert.is_none() {
+        if client_ca.is_some() && cert.is_none() {
             let message =
                 format!("set without {}: only a server with TLS can ask for certificates", pair[1]);
-            errors.push(error_at(pair[0], message, origins));
+            findings.refuse(&pair, message);
         }
     }
 }
 
 /// The API server speaks TLS with its extensions, and nothing else.
-fn check_external_metrics(
-    external: &ExternalMetricsConfig,
-    sound: &dyn Fn(&[&str]) -> bool,
-    origins: &Origins,
-    errors: &mut Vec<ConfigError>,
-) {
+fn check_external_metrics(external: &ExternalMetricsConfig, findings: &mut Findings<'_>) {
     let keys = [
         "external_metrics.enabled",
         "external_metrics.tls_cert_path",
         "external_metrics.tls_key_path",
     ];
     let has_none = external.tls_cert_path.is_none() && external.tls_key_path.is_none();
-    if sound(&keys) && external.enabled && has_none {
+    if external.enabled && has_none {
         let message = format!("needs {} and {}: the API server speaks TLS only", keys[1], keys[2]);
-        errors.push(error_at(keys[0], message, origins));
+        findings.refuse(&keys, message);
     }
     let names = ["external_metrics.front_proxy_names", "external_metrics.front_proxy_ca_path"];
     let are_unused =
         !external.front_proxy_names.is_empty() && external.front_proxy_ca_path.is_none();
-    if sound(&names) && are_unused {
+    if are_unused {
         let message =
             format!("set without {}: otherwise the cluster says which names there are", names[1]);
-        errors.push(error_at(names[0], message, origins));
+        findings.refuse(&names, message);
     }
 }
 
-fn check_hosts(
-    server: &ServerConfig,
-    sound: &dyn Fn(&[&str]) -> bool,
-    origins: &Origins,
-    errors: &mut Vec<ConfigError>,
-) {
-    let hosts = "server.allowed_hosts";
-    if sound(&[hosts])
-        && let Some(host) = server.allowed_hosts.iter().find(|host| !is_host_name(host))
-    {
+fn check_hosts(server: &ServerConfig, findings: &mut Findings<'_>) {
+    if let Some(host) = server.allowed_hosts.iter().find(|host| !is_host_name(host)) {
         let message = format!(
             "{host:?} is not a name: write it as in the header Host, without scheme, port or wildcard"
         );
-        errors.push(error_at(hosts, message, origins));
+        findings.refuse(&["server.allowed_hosts"], message);
     }
 }
 
@@ -242,26 +280,6 @@ fn is_host_name(host: &str) -> bool {
     let is_address = host.parse::<std::net::IpAddr>().is_ok();
     let is_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '-' | '_');
     is_address || (!host.is_empty() && host.chars().all(is_name))
-}
-
-fn error_at(key: &str, message: String, origins: &Origins) -> ConfigError {
-    ConfigError::new(message).key(key).at(origins.of(key))
-}
-
-/// The message with where the values of its keys came from.
-fn with_origins(message: String, keys: &[&str], origins: &Origins) -> ConfigError {
-    let set: Vec<String> = keys
-        .iter()
-        .filter_map(|key| match origins.of(key) {
-            Origin::Default => None,
-            origin => Some(format!("{key} is set in {origin}")),
-        })
-        .collect();
-    if set.is_empty() {
-        ConfigError::new(message)
-    } else {
-        ConfigError::new(format!("{message} ({})", set.join(", ")))
-    }
 }
 
 /// The paths of the keys in a relation.
@@ -286,35 +304,22 @@ fn threshold_path(field: &str) -> Option<&'static str> {
 }
 
 /// The intervals that variants have of their own, against the greatest time-out of a request.
-fn check_intervals(
-    config: &CollectorConfig,
-    timeout: Duration,
-    origins: &Origins,
-    errors: &mut Vec<ConfigError>,
-) {
+fn check_intervals(config: &CollectorConfig, timeout: Duration, findings: &mut Findings<'_>) {
     for (index, spec) in config.variants.iter().enumerate() {
         let Some(interval) = spec.fetch_interval else { continue };
         if let Err(error) = config.cache.check_interval(interval, timeout) {
-            errors.push(of_variant(index, format!("{:?}: {error}", spec.name), origins));
+            findings.refuse_variant(index, format!("{:?}: {error}", spec.name));
         }
     }
 }
 
-fn of_variant(index: usize, message: String, origins: &Origins) -> ConfigError {
-    let error = ConfigError::new(message);
-    match origins.of_variant(index) {
-        Some(variant) => error.key(variant.path.as_str()).at(variant.origin.clone()),
-        None => error,
-    }
-}
-
 /// The directory reports one wrong variant at a time: without it the next is found.
-fn check_variants(variants: &[VariantSpec], origins: &Origins, errors: &mut Vec<ConfigError>) {
+fn check_variants(variants: &[VariantSpec], findings: &mut Findings<'_>) {
     let mut left: Vec<(usize, &VariantSpec)> = variants.iter().enumerate().collect();
     while let Err(error) =
         StaticDirectory::new(left.iter().map(|(_, spec)| (*spec).clone()).collect())
     {
         let (index, _) = left.remove(error.index);
-        errors.push(of_variant(index, format!("{:?}: {}", error.name, error.reason), origins));
+        findings.refuse_variant(index, format!("{:?}: {}", error.name, error.reason));
     }
 }

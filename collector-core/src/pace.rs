@@ -62,7 +62,7 @@ impl fmt::Display for PaceReason {
             Self::Configured => f.write_str("cache.ttl"),
             Self::Own => f.write_str("a fetch_interval of its own"),
             Self::Watched => f.write_str(
-                "watched, because it is new, jumped, or gained or lost replicas a few looks ago",
+                "watched, because it is new, jumped, or gained or lost replicas a few fetches ago",
             ),
             Self::Still => f.write_str("nothing moves"),
             Self::Moves { field, per_minute } => {

@@ -12,12 +12,10 @@ use collector_core::{
     IntervalError, KnownModel, MetricsCollector, ModelRef, Pace, Reading, Replicas, Scope,
     TrackedModel, Variant, VariantName, VariantRef, duration,
 };
-
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, broadcast};
 
-use crate::builder::Builder;
-use crate::builder::TimingErrors;
+use crate::builder::{Builder, TimingErrors};
 use crate::config::CacheConfig;
 use crate::engine::Engine;
 use crate::fetch::Fetch;
@@ -262,7 +260,7 @@ impl CachingCollector {
         state
     }
 
-    /// The variants of a model by name, to distinguish a wrong name from a variant without pods.
+    /// Distinguishes a wrong name from a variant without pods.
     fn check_variant(&self, model: &ModelRef, variant: &VariantName) -> Result<(), CollectError> {
         let known = self.engine.directory.variants_of(model);
         if known.iter().any(|known| known.name == *variant) {

@@ -24,7 +24,7 @@ use collector_core::{
 
 use self::carry::carry_forward;
 use self::merge::View;
-use self::supply::Listing;
+use self::supply::PodList;
 use crate::config::CacheConfig;
 use crate::refresh::Pace;
 use crate::state::Tracked;
@@ -162,7 +162,7 @@ impl Publisher<'_> {
 
     fn value(&self, states: &[SourceState]) -> Option<ModelValue> {
         let thresholds = &self.config.freshness;
-        let listing = Listing::of(states, thresholds, self.now);
+        let listing = PodList::of(states, thresholds, self.now);
         let views = self.views(states, listing.as_ref());
         let replicas = merge::replicas(self.model, &views, thresholds, self.now);
         let replicas = match listing {
@@ -178,11 +178,11 @@ impl Publisher<'_> {
 
     /// The sources of metrics whose answers make the value. A source without the model counts only if no source has it and
     /// no cluster says that it has no pod: its last answer is then the last known good one.
-    fn views<'s>(&self, states: &'s [SourceState], listing: Option<&Listing<'_>>) -> Vec<View<'s>> {
+    fn views<'s>(&self, states: &'s [SourceState], listing: Option<&PodList<'_>>) -> Vec<View<'s>> {
         let has = |state: &&SourceState| state.answer.is_some() && !state.only_lists_pods();
         let denies = |state: &&SourceState| state.outcome == Outcome::Missing;
         let some_do_not = states.iter().filter(has).any(|state| !denies(&state))
-            || listing.is_some_and(Listing::says_zero);
+            || listing.is_some_and(PodList::says_zero);
         states
             .iter()
             .filter(has)
@@ -213,7 +213,7 @@ impl Publisher<'_> {
         let error = states.iter().find_map(|state| state.error.clone());
         let nearest = states.iter().filter_map(|state| state.nearest.clone());
         let mut nearest = nearest.reduce(|one, other| Arc::new(one.and(&other)));
-        let listing = Listing::of(&states, &self.config.freshness, self.now);
+        let listing = PodList::of(&states, &self.config.freshness, self.now);
         if let Some(pods) = listing.and_then(|listing| listing.pods()) {
             Arc::make_mut(nearest.get_or_insert_default()).pods = Some(pods);
         }
@@ -224,7 +224,7 @@ impl Publisher<'_> {
     /// where all of them have answered that they have not. Pods in a cluster are no metrics of the model, unless the
     /// cluster says that there is none.
     fn outcome(&self, states: &[SourceState]) -> Outcome {
-        let listing = Listing::of(states, &self.config.freshness, self.now);
+        let listing = PodList::of(states, &self.config.freshness, self.now);
         let is_zero = listing.is_some_and(|listing| listing.is_known_zero());
         let found = |state: &SourceState| {
             state.outcome == Outcome::Found && (is_zero || !state.only_lists_pods())

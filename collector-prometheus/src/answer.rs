@@ -6,6 +6,7 @@
 
 mod samples;
 
+use collector_transport::quote;
 use serde::Deserialize;
 
 use self::samples::{Document, ROWS_MAX, Reader, Text};
@@ -34,10 +35,15 @@ pub(crate) enum Unreadable {
     Refused { kind: String, text: String },
 }
 
+/// Removes secrets from what a server says. It must see the whole text: a shortened one may end within a secret,
+/// and JSON may write it with escapes.
+pub(crate) type Redact<'a> = &'a dyn Fn(&str) -> String;
+
 /// Reads an answer and passes each row to `on_row` as it comes. Returns why rows may be absent: the server's
 /// first warning, or that it marks its answer as partial.
 pub(crate) fn decode(
     body: &[u8],
+    redact: Redact<'_>,
     on_row: &mut dyn FnMut(&Row<'_>),
 ) -> Result<Option<String>, Unreadable> {
     let body = without_mark(body);
@@ -51,16 +57,16 @@ pub(crate) fn decode(
     let read = reader.read(text);
     let mut document = reader.document;
     if !document.succeeded()
-        && let Some((kind, text)) = error_in(text)
+        && let Some((kind, text)) = error_in(text, redact)
     {
         return Err(Unreadable::Refused { kind, text });
     }
-    document.check_type()?;
+    document.check_type(redact)?;
     if let Some(refused) = document.refused.take() {
         return Err(refused);
     }
     read.map_err(|error| malformed(&error))?;
-    document.check()
+    document.check(redact)
 }
 
 /// Removes the byte order mark that some servers and proxies send first.
@@ -92,11 +98,11 @@ pub(crate) fn sample_times(body: &[u8]) -> Vec<f64> {
 }
 
 /// Returns kind and message of an error document; `None` if it is none.
-pub(crate) fn error_of(body: &[u8]) -> Option<(String, String)> {
-    error_in(str::from_utf8(without_mark(body)).ok()?)
+pub(crate) fn error_of(body: &[u8], redact: Redact<'_>) -> Option<(String, String)> {
+    error_in(str::from_utf8(without_mark(body)).ok()?, redact)
 }
 
-fn error_in(text: &str) -> Option<(String, String)> {
+fn error_in(text: &str, redact: Redact<'_>) -> Option<(String, String)> {
     /// An error document needs no data, so `data` is ignored.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -110,9 +116,8 @@ fn error_in(text: &str) -> Option<(String, String)> {
     }
 
     let refusal: Refusal<'_> = serde_json::from_str(text).ok()?;
-    let words = |text: Option<Text<'_>>| {
-        text.map(|text| collector_transport::quote(&text.0)).unwrap_or_default()
-    };
+    let words =
+        |text: Option<Text<'_>>| text.map(|text| quote(&redact(&text.0))).unwrap_or_default();
     (refusal.status.0 == "error").then(|| (words(refusal.error_type), words(refusal.error)))
 }
 
@@ -122,16 +127,16 @@ impl Document<'_> {
     }
 
     /// Names an unexpected result type, whatever its result looks like.
-    fn check_type(&self) -> Result<(), Unreadable> {
+    fn check_type(&self, redact: Redact<'_>) -> Result<(), Unreadable> {
         match &self.result_type {
             Some(Text(other)) if other != "vector" => {
-                Err(Unreadable::NoVector(collector_transport::quote(other)))
+                Err(Unreadable::NoVector(quote(&redact(other))))
             }
             _ => Ok(()),
         }
     }
 
-    fn check(self) -> Result<Option<String>, Unreadable> {
+    fn check(self, redact: Redact<'_>) -> Result<Option<String>, Unreadable> {
         for (has, what) in [
             (self.succeeded(), "status"),
             (self.data, "data"),
@@ -143,7 +148,7 @@ impl Document<'_> {
             }
         }
         let partial = || self.partial.then(|| "the server marks its answer as partial".to_owned());
-        Ok(self.warning.map(|warning| collector_transport::quote(&warning)).or_else(partial))
+        Ok(self.warning.map(|warning| quote(&redact(&warning))).or_else(partial))
     }
 }
 
@@ -157,11 +162,15 @@ mod tests {
 
     fn values(body: &str) -> Result<Vec<(String, f64)>, Unreadable> {
         let mut rows = Vec::new();
-        decode(body.as_bytes(), &mut |row| {
+        decode(body.as_bytes(), &str::to_owned, &mut |row| {
             let pod = row.labels.get("pod").or_else(|| row.labels.get("pod_name"));
             rows.push((pod.unwrap_or("-").to_owned(), row.value));
         })?;
         Ok(rows)
+    }
+
+    fn error_of(body: &[u8]) -> Option<(String, String)> {
+        super::error_of(body, &str::to_owned)
     }
 
     #[track_caller]
@@ -343,7 +352,7 @@ mod tests {
     fn warnings_and_partial_answers_are_reported() {
         let notice = |extra: &str| {
             let body = vector("[]").replacen('{', &format!("{{{extra},"), 1);
-            decode(body.as_bytes(), &mut |_| {}).unwrap()
+            decode(body.as_bytes(), &str::to_owned, &mut |_| {}).unwrap()
         };
         assert_eq!(notice(r#""infos":["i"]"#), None);
         assert_eq!(notice(r#""warnings":[]"#), None);
@@ -358,7 +367,7 @@ mod tests {
     fn warnings_of_the_query_language_lose_nothing() {
         let notice = |extra: &str| {
             let body = vector("[]").replacen('{', &format!("{{{extra},"), 1);
-            decode(body.as_bytes(), &mut |_| {}).unwrap()
+            decode(body.as_bytes(), &str::to_owned, &mut |_| {}).unwrap()
         };
         let info = r#""PromQL info: metric might not be a counter""#;
         let warning = r#""PromQL warning: bucket label is missing""#;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::sanitize::{self, Rejected};
-use collector_core::{ErrorKind, Field, FieldReasons, Namespace, PodName, Tick, TraceRow};
+use collector_core::{Field, Namespace, PodName, Tick};
 use foldhash::fast::RandomState;
 
 use crate::failure::Failure;
@@ -18,10 +18,14 @@ use crate::plan::{LeafId, QueryKind};
 use crate::rows::{InfoRow, LiveRow, Rows, Sample};
 use crate::selfmetrics;
 use crate::server_clock::Moment;
-use crate::servers::{Server, Servers};
+use crate::servers::Server;
 use crate::shape::Shape;
 use crate::shard::Requested;
 use crate::trace::{self, TracedQuery};
+
+mod model;
+
+pub(crate) use model::{Model, Sums};
 
 /// Scrape intervals by which samples may be late. Beyond the look-back of a server they are gone.
 const LATE_MAX: u32 = 20;
@@ -31,56 +35,6 @@ const EARLIEST: f64 = 1e9;
 const CLUSTERS_MAX: usize = 8;
 /// A replica that is older than this many scrapes, while its siblings are not, has terminated.
 const SCRAPES_UNTIL_LEFT: u32 = 4;
-
-/// Sums by engine and leaf. NaN: there was a value that cannot be true, so a sum without it would be too
-/// small.
-pub(crate) type Sums = Vec<(u8, LeafId, f64)>;
-
-/// What is known about one model.
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is set independently, in any order")]
-pub(crate) struct Model {
-    pub(crate) servers: Servers,
-    /// Rates of the model, for all pods together.
-    pub(crate) rates: Sums,
-    /// Rates by replica and key, including dead ones.
-    pub(crate) replica_rates: HashMap<(PodName, Box<str>), Sums, RandomState>,
-    /// Whether one rank has several servers or copies, including dead ones.
-    pub(crate) several_of_a_rank: bool,
-    /// Whether any query returned a row of it.
-    pub(crate) seen: bool,
-    /// Servers and copies that terminated without a stale marker: their replicas and keys.
-    pub(crate) left: HashMap<PodName, BTreeSet<Box<str>>, RandomState>,
-    /// Whether it has series without a pod.
-    pub(crate) unnamed: bool,
-    /// Whether rows may be absent from an answer.
-    pub(crate) incomplete: bool,
-    /// The server's warning that says so.
-    pub(crate) warning: Option<Arc<str>>,
-    /// Number of liveness queries that were answered.
-    pub(crate) liveness: u32,
-    /// Whether each kind of query about it was answered.
-    pub(crate) answered: [bool; QueryKind::ALL.len()],
-    pub(crate) failed: FieldReasons,
-    /// The first failure of a query about it.
-    pub(crate) failure: Option<Failure>,
-    /// The values of each cluster label.
-    pub(crate) clusters: Vec<(Box<str>, BTreeSet<Box<str>>)>,
-    /// Results of the presence query: the series that shows live pods, and whether there were any within the
-    /// window.
-    pub(crate) alive_by: Option<Box<str>>,
-    pub(crate) lately: bool,
-    /// When it was last seen, if it is missing.
-    pub(crate) last_seen: Option<Tick>,
-    /// Ranks of live replicas that have counters but no gauges, each with whether it never worked.
-    pub(crate) ranks_without_gauges: HashMap<PodName, Vec<(Box<str>, bool)>, RandomState>,
-    /// Capacities by replica.
-    pub(crate) config: HashMap<PodName, Vec<RankConfig>, RandomState>,
-    /// How its values came about, if the fetch is traced.
-    pub(crate) trace: Vec<TraceRow>,
-    /// The query for its cache sizes, if the fetch is traced.
-    pub(crate) traced_config: Option<TracedQuery>,
-}
 
 /// The result of one query for some of the models.
 #[derive(Debug)]
@@ -132,6 +86,8 @@ impl<'a> Assembly<'a> {
                     for field in kind.fields() {
                         model.failed.insert(*field, Arc::clone(&reason));
                     }
+                    // The pods of this engine are unknown.
+                    model.incomplete |= kind == QueryKind::Liveness;
                     // A missing model is missing whenever it was last seen.
                     if kind != QueryKind::LastSeen {
                         model.failure.get_or_insert_with(|| failure.clone());
@@ -148,7 +104,6 @@ impl<'a> Assembly<'a> {
                         model.incomplete = true;
                         model.warning.get_or_insert_with(|| Arc::clone(warning));
                     }
-                    model.liveness += u32::from(kind == QueryKind::Liveness);
                     model.answered[kind as usize] = true;
                 }
                 match rows {
@@ -372,7 +327,7 @@ impl<'a> Assembly<'a> {
 
     /// Returns the failure that all models share, if nothing is known about any of them.
     pub(crate) fn failed_altogether(&self) -> Option<&Failure> {
-        if self.models.iter().any(|model| model.liveness > 0) {
+        if self.models.iter().any(|model| model.was_answered(QueryKind::Liveness)) {
             return None;
         }
         self.models.iter().find_map(|model| model.failure.as_ref())
@@ -485,81 +440,6 @@ fn add_presence(
             model.alive_by = series.map(|series| series.name.clone()).or(model.alive_by.take());
         }
         _ => model.lately = true,
-    }
-}
-
-impl Model {
-    /// Returns whether a server with this key has terminated; with an empty key, any server of the replica.
-    fn has_left(&self, replica: &str, key: &str) -> bool {
-        self.left.get(replica).is_some_and(|keys| key.is_empty() || keys.contains(key))
-    }
-
-    /// Returns whether a rank without gauges never worked; a new one starts as `idle`.
-    fn rank_without_gauges(&mut self, replica: &str, rank: &str, idle: bool) -> &mut bool {
-        let ranks = self.ranks_without_gauges.entry(replica.into()).or_default();
-        let known = ranks.iter().position(|(known, _)| **known == *rank);
-        let at = known.unwrap_or_else(|| {
-            ranks.push((rank.into(), idle));
-            ranks.len() - 1
-        });
-        &mut ranks[at].1
-    }
-
-    /// Returns the live pods, sorted by name.
-    pub(crate) fn live_pods(&self) -> Vec<&PodName> {
-        let mut pods: Vec<&PodName> =
-            self.servers.as_slice().iter().map(|server| &server.replica).collect();
-        pods.sort_unstable();
-        pods.dedup();
-        pods
-    }
-
-    /// Returns whether live pods are read as this engine.
-    pub(crate) fn has_engine(&self, engine: u8) -> bool {
-        self.servers.as_slice().iter().any(|server| server.engine == engine)
-    }
-
-    /// Returns whether the liveness query found no pod, so that other signs of life must be queried.
-    pub(crate) fn has_no_pods(&self) -> bool {
-        self.liveness > 0 && self.servers.as_slice().is_empty()
-    }
-
-    /// Returns whether the model has no live pod, but had series within the window or has others now.
-    pub(crate) fn has_just_vanished(&self) -> bool {
-        self.has_no_pods() && (self.lately || self.alive_by.is_some())
-    }
-
-    /// Returns whether the model has no series now and had none within the window.
-    pub(crate) fn is_missing(&self) -> bool {
-        self.has_no_pods()
-            && self.answered[QueryKind::Presence as usize]
-            && !(self.lately || self.seen || self.unnamed)
-    }
-
-    /// Returns whether the model has both prefill and decode pods.
-    pub(crate) fn has_two_roles(&self) -> bool {
-        let has = |role| self.servers.as_slice().iter().any(|it| it.role.as_deref() == Some(role));
-        has("prefill") && has("decode")
-    }
-
-    /// Returns the failure of a model with series in several clusters, of which none is selected.
-    pub(crate) fn ambiguous(&self) -> Option<Failure> {
-        let (label, values) = self.clusters.iter().find(|(_, values)| values.len() > 1)?;
-        let shown: Vec<String> =
-            values.iter().map(|value| format!("{:?}", collector_transport::quote(value))).collect();
-        let first = values.first()?;
-        let matcher =
-            format!("prometheus.matchers = ['{label}=\"{}\"']", collector_transport::quote(first));
-        Some(
-            Failure::new(
-                ErrorKind::Ambiguous,
-                format!(
-                    "the series of the model have several values of the label {label}: {}",
-                    shown.join(", ")
-                ),
-            )
-            .with_remedy(format!("select one, with {matcher} for example")),
-        )
     }
 }
 

@@ -26,18 +26,18 @@ use crate::reply::refused;
 use crate::resolver::Resolver;
 use crate::selfmetrics;
 
-/// Redirects that are followed within the server's own origin: ten requests with the first.
-const REDIRECTS_MAX: usize = 9;
 /// The codes of redirects that keep method and body.
 const FOLLOWED: [u16; 2] = [307, 308];
 /// Up to this size an answer is cheaper for the server without compression: gzip costs it about 0.8 MiB of
 /// allocations. Answers about a thousand variants come in pieces of 20 to 32 KB, which shrink to a sixth.
 const IDENTITY_BYTES_MAX: usize = 8 << 10;
-/// Connections that are kept open: as many as may be in flight.
+/// Connections that are kept open: as many as one fetch uses at once.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
+mod course;
 mod pass;
 
+use course::{Again, Course};
 pub use pass::{PassedAnswer, PassedRequest};
 
 /// A connection to one PromQL server.
@@ -97,59 +97,6 @@ pub(crate) struct Answered {
 enum Exchange<'a> {
     Body(Body<'a>),
     Again(Again),
-}
-
-/// Why a request has to be sent again.
-enum Again {
-    /// The server refuses POST.
-    UseGet,
-    Redirected(Url),
-    /// 401.
-    Unauthorized(Failure),
-}
-
-/// The URL of a request, and what was tried so far.
-struct Course {
-    url: Url,
-    redirects: usize,
-    renewed: bool,
-}
-
-impl Course {
-    fn new(url: Url) -> Self {
-        Self { url, redirects: 0, renewed: false }
-    }
-
-    /// Prepares the next request. The error is final.
-    async fn follow(
-        &mut self,
-        again: Again,
-        client: &Client,
-        sent: &Sent,
-        clock: &dyn Clock,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        match again {
-            Again::UseGet => client.use_get.store(true, Ordering::Relaxed),
-            Again::Unauthorized(failure) => {
-                if std::mem::replace(&mut self.renewed, true)
-                    || !client.credentials.renew(sent, clock, deadline).await?
-                {
-                    return Err(failure);
-                }
-            }
-            Again::Redirected(_) if self.redirects == REDIRECTS_MAX => {
-                let detail = format!("more than {REDIRECTS_MAX} redirects");
-                return Err(Failure::new(ErrorKind::Redirected, detail)
-                    .with_remedy("check the path in prometheus.url"));
-            }
-            Again::Redirected(next) => {
-                self.redirects += 1;
-                self.url = next;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Reads the body of an answer, and returns why rows may be absent.
@@ -317,33 +264,20 @@ impl Client {
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Option<String>, Failure> {
         self.last_bytes[query.kind as usize].store(body.bytes.len(), Ordering::Relaxed);
-        answer::decode(&body.bytes, on_row).map_err(|unreadable| {
-            let detail = self.credentials.redact(&unreadable.to_string());
-            match unreadable {
-                Unreadable::Refused { .. } => self.refused(&body.bytes),
-                Unreadable::TooManyRows => Failure::new(
-                    ErrorKind::TooLarge,
-                    format!(
-                        "{detail}; the limits are that many rows and {} decoded",
-                        self.bodies.limit()
-                    ),
-                )
-                .with_remedy("set prometheus.namespaces")
-                .with_split(Split::UntilItFits),
-                _ => Failure::bad_answer(detail).with_remedy("check prometheus.url"),
-            }
+        let redact = |text: &str| self.credentials.redact(text);
+        answer::decode(&body.bytes, &redact, on_row).map_err(|unreadable| match unreadable {
+            Unreadable::Refused { .. } => Failure::new(ErrorKind::Rejected, unreadable.to_string()),
+            Unreadable::TooManyRows => Failure::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "{unreadable}; the limits are that many rows and {} decoded",
+                    self.bodies.limit()
+                ),
+            )
+            .with_remedy("set prometheus.namespaces")
+            .with_split(Split::UntilItFits),
+            _ => Failure::bad_answer(unreadable.to_string()).with_remedy("check prometheus.url"),
         })
-    }
-
-    /// The failure of a document with `status: error`, with the server's message.
-    fn refused(&self, body: &[u8]) -> Failure {
-        // Read again without secrets: a shortened message could end within one.
-        let text = self.credentials.redact(&String::from_utf8_lossy(body));
-        let detail = match answer::decode(text.as_bytes(), &mut |_| {}) {
-            Err(refused) => refused.to_string(),
-            Ok(_) => "the server says that the query failed".to_owned(),
-        };
-        Failure::new(ErrorKind::Rejected, detail)
     }
 
     async fn permit(&self, budget: RequestBudget<'_>) -> Result<Permit, Failure> {

@@ -75,7 +75,7 @@ impl Discovery {
     /// and not remembered: on a server with 800 pods everything takes 46 ms, one model 1 ms.
     ///
     /// # Cancel safety
-    /// The result is stored in one step at the end.
+    /// The result is stored in one step at the end, and a suspicion lasts until it is looked into.
     pub(crate) async fn discover(
         &self,
         client: &Client,
@@ -85,7 +85,7 @@ impl Discovery {
         let mut info = self.lock(budget).await?;
         let now = budget.clock.now();
         let before = info.clone();
-        let jumped = self.clock_wrong.swap(false, Ordering::Relaxed);
+        let jumped = self.clock_wrong.load(Ordering::Relaxed);
         let (clock, clock_at) = match &before {
             Some(known) if !jumped && known.clock_at.age(now) < CLOCK_LASTS => {
                 (known.clock, known.clock_at)
@@ -93,6 +93,7 @@ impl Discovery {
             _ => {
                 let asked = ask_clock_once(client, budget).await;
                 if let Ok(clock) = asked {
+                    self.clock_wrong.store(false, Ordering::Relaxed);
                     self.log_skew(clock, budget.clock);
                 }
                 match (asked, &before) {
@@ -113,17 +114,18 @@ impl Discovery {
             Some(known) if !self.shape_due(known, now) => {
                 (Arc::clone(&known.shape), known.shape_at)
             }
-            _ => {
-                self.suspicious.store(false, Ordering::Relaxed);
-                match shape::ask(client, budget, &self.terms, narrow).await {
-                    Ok(shape) => (Arc::new(shape), now),
-                    Err(failure) if failure.is_of_the_server() => return Err(failure),
-                    Err(_) => {
-                        let known = before.as_ref().map(|known| Arc::clone(&known.shape));
-                        (known.unwrap_or_else(|| Arc::new(Shape::unknown(&self.terms))), now)
-                    }
+            _ => match shape::ask(client, budget, &self.terms, narrow).await {
+                Ok(shape) => {
+                    self.suspicious.store(false, Ordering::Relaxed);
+                    (Arc::new(shape), now)
                 }
-            }
+                Err(failure) if failure.is_of_the_server() => return Err(failure),
+                Err(_) => {
+                    self.suspect_shape();
+                    let known = before.as_ref().map(|known| Arc::clone(&known.shape));
+                    (known.unwrap_or_else(|| Arc::new(Shape::unknown(&self.terms))), now)
+                }
+            },
         };
         let date_trusted =
             before.is_none_or(|known| known.date_trusted || known.clock_at != clock_at);

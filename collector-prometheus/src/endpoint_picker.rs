@@ -54,11 +54,14 @@ struct Presence {
     namespaces: HashSet<Namespace>,
 }
 
+/// An endpoint picker with its namespace, and when it was sampled; `None` if no series shows that.
+type Here = (Namespace, Routes, EndpointPickerMetrics, Option<Tick>);
+
 /// What one fetch found.
 #[derive(Default, Debug)]
 pub(crate) struct Found {
-    /// The endpoint pickers, each with its namespace and the time of its sample.
-    here: Vec<(Namespace, Routes, EndpointPickerMetrics, Tick)>,
+    /// The endpoint pickers.
+    here: Vec<Here>,
     /// The ones that were there before.
     gone: Vec<(Namespace, Routes, Tick)>,
     /// The namespaces that had one within [`LOOK_BACK`].
@@ -173,7 +176,7 @@ impl EndpointPickers {
             let sampled_at = at.and_then(|at| moment.sampled_at(at, arrived_at));
             // A number that is no number is not known.
             let metrics = rows.metrics(&all, |_| false);
-            (namespace, Routes::of(&metrics), metrics, sampled_at.unwrap_or(moment.tick))
+            (namespace, Routes::of(&metrics), metrics, sampled_at)
         });
         let here: Vec<_> = here.collect();
         let gone = self.lock().remember(&here, budget.clock.now());
@@ -188,15 +191,12 @@ impl EndpointPickers {
 
 impl Known {
     /// Remembers the pools whose endpoint pickers are there. Returns those of which none is.
-    fn remember(
-        &mut self,
-        here: &[(Namespace, Routes, EndpointPickerMetrics, Tick)],
-        now: Tick,
-    ) -> Vec<(Namespace, Routes, Tick)> {
+    fn remember(&mut self, here: &[Here], now: Tick) -> Vec<(Namespace, Routes, Tick)> {
         let mut current: HashSet<Pool> = HashSet::new();
         for (namespace, routes, _, sampled_at) in here {
             let pool: Pool = (namespace.clone(), routes.pool().cloned());
             current.insert(pool.clone());
+            let Some(sampled_at) = sampled_at else { continue };
             if self.pools.len() < POOLS_MAX || self.pools.contains_key(&pool) {
                 self.pools.insert(pool, (routes.clone(), *sampled_at));
             }
@@ -249,15 +249,17 @@ impl Found {
 
     fn of(&self, namespace: &Namespace, model: &ModelId, pods: &[PodName]) -> EndpointPicker {
         let here = self.here.iter().filter(|(of, ..)| of == namespace);
-        let here =
-            here.map(|(_, routes, metrics, at)| Scraped { routes, page: Ok((metrics, *at)) });
+        let silent = |since, reason: &str| Silent { since, reason: reason.into() };
+        let here = here.map(|(_, routes, metrics, at)| Scraped {
+            routes,
+            page: at
+                .map(|at| (metrics, at))
+                .ok_or_else(|| silent(None, "none of its series shows when it was sampled")),
+        });
         let gone = self.gone.iter().filter(|(of, ..)| of == namespace);
         let gone = gone.map(|(_, routes, since)| Scraped {
             routes,
-            page: Err(Silent {
-                since: Some(*since),
-                reason: "its series are gone from the server".into(),
-            }),
+            page: Err(silent(Some(*since), "its series are gone from the server")),
         });
         let scraped: Vec<Scraped<'_>> = here.chain(gone).collect();
         // After a restart nothing is known of one that is gone but that it was there.
@@ -279,14 +281,14 @@ mod tests {
     use super::*;
 
     /// An endpoint picker of this pool that has received requests for `m`.
-    fn picker(pool: &str, at: Tick) -> (Namespace, Routes, EndpointPickerMetrics, Tick) {
+    fn picker(pool: &str, at: Tick) -> Here {
         let all = Series::all();
         let index = |key| all.iter().position(|series| series.key == key).unwrap();
         let mut rows = Rows::default();
         rows.add(index("running"), Owner::Model, [Some("m".into()), Some("m".into())], 1.0);
         rows.add(index("saturation_effective"), Owner::Pool, [Some(pool.into()), None], 0.5);
         let metrics = rows.metrics(&all, |_| false);
-        ("prod".into(), Routes::of(&metrics), metrics, at)
+        ("prod".into(), Routes::of(&metrics), metrics, Some(at))
     }
 
     #[test]

@@ -47,10 +47,7 @@ pub(crate) fn finish(
 ) -> Finished {
     let mut kept = Vec::new();
     let mut answers = Vec::new();
-    let engines = u32::try_from(common.shape.served.len()).unwrap_or(u32::MAX);
     for (reference, mut model) in assembly.asked.models().iter().zip(assembly.models) {
-        // If the answer for one engine is absent, so may be its pods.
-        model.incomplete |= model.liveness < engines;
         // Pods without a name exist: they may be shown already, or cannot be shown.
         model.incomplete |= model.unnamed || common.shape.incomplete;
         let before = memory(reference);
@@ -105,8 +102,8 @@ fn without_pods(
         );
     }
     // Each engine was asked: the answer for one says nothing about the pods of another.
-    let is_known = model.liveness > 0
-        && model.answered[QueryKind::Presence as usize]
+    let is_known = model.was_answered(QueryKind::Liveness)
+        && model.was_answered(QueryKind::Presence)
         && model.failure.is_none();
     if !is_known || model.incomplete {
         let incomplete = || {
@@ -162,11 +159,10 @@ fn found(
     let two_roles = model.has_two_roles();
     let servers = std::mem::take(model.servers.as_mut_vec());
     let hit_rates_failed = model.failed.contains(Field::PrefixCacheHitRate);
-    let hit_rates_new = model.answered[QueryKind::PrefixCache as usize] && !hit_rates_failed;
+    let hit_rates_new = model.was_answered(QueryKind::PrefixCache) && !hit_rates_failed;
     let config_failed = model.failed.contains(Field::CacheConfig);
-    let config_asked = model.answered[QueryKind::CacheConfig as usize]
-        || model.answered[QueryKind::Capacity as usize];
-    let config_new = config_asked && !config_failed;
+    let config_new = !config_failed
+        && (model.was_answered(QueryKind::CacheConfig) || model.was_answered(QueryKind::Capacity));
     let at = |is_new: bool, known: Option<Tick>| is_new.then_some(common.evaluated_at).or(known);
     let mut memory = ModelMemory {
         live: 0,
@@ -212,19 +208,17 @@ fn found(
         // A hit rate that the server itself computes arrives with the gauges.
         let is_of_now = hit_rates_new || !served.plan.asks(QueryKind::PrefixCache);
         let hit_rate = if is_of_now {
-            hit_rate(&sums, group, &served.plan, idle)
+            let rate = hit_rate(&sums, group, &served.plan, idle);
+            rate.map(|rate| (rate, row.sampled_at))
         } else {
             kept.and_then(|kept| kept.hit_rate)
         };
         let field = Field::PrefixCacheHitRate;
-        row.prefix_cache_hit_rate = hit_rate.filter(|_| !hit_rates_failed);
-        if row.prefix_cache_hit_rate.is_some() {
-            let earlier = memory.hit_rates_at.filter(|at| !is_of_now && *at < row.sampled_at);
-            row.marks.extend(earlier.map(|sampled_at| Mark {
-                field,
-                backend: common.backend.clone(),
-                sampled_at,
-            }));
+        if let Some((rate, sampled_at)) = hit_rate.filter(|_| !hit_rates_failed) {
+            row.prefix_cache_hit_rate = Some(rate);
+            if sampled_at < row.sampled_at {
+                row.marks.push(Mark { field, backend: common.backend.clone(), sampled_at });
+            }
         } else if !hit_rates_failed && is_of_now {
             let lookups = lookups(&sums, group, &served.plan);
             row.reasons.insert(field, reasons::hit_rate(lookups, group.len(), served));

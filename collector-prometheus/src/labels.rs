@@ -195,7 +195,7 @@ mod tests {
             r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{{row}}},"value":[1,"1"]}}]}}}}"#
         );
         let mut made = None;
-        decode(body.as_bytes(), &mut |row| made = Some(read(&row.labels))).unwrap();
+        decode(body.as_bytes(), &str::to_owned, &mut |row| made = Some(read(&row.labels))).unwrap();
         made.unwrap()
     }
 

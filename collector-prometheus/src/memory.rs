@@ -52,7 +52,8 @@ impl RankConfig {
 /// What is remembered of one pod.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(crate) struct PodMemory {
-    pub(crate) hit_rate: Option<f64>,
+    /// The prefix-cache hit rate, and when it was sampled.
+    pub(crate) hit_rate: Option<(f64, Tick)>,
     pub(crate) config: Arc<[RankConfig]>,
     /// Its requests had a rate of their own, so later fetches must return one too.
     pub(crate) is_counted: bool,
@@ -166,10 +167,11 @@ mod tests {
     fn a_remembered_pod_is_found_among_terminated_and_new_ones() {
         let mut memory = memory(&["a", "c", "e", "f"], at(0));
         for (number, (_, kept)) in memory.pods.iter_mut().enumerate() {
-            kept.hit_rate = Some(number as f64);
+            kept.hit_rate = Some((number as f64, at(0)));
         }
         let kept = ["b", "c", "d", "e", "g"].map(|pod| memory.pod(&pod.into())?.hit_rate);
-        assert_eq!(kept, [None, Some(1.0), None, Some(2.0), None]);
+        let rate = |rate| Some((rate, at(0)));
+        assert_eq!(kept, [None, rate(1.0), None, rate(2.0), None]);
     }
 
     #[test]

@@ -203,11 +203,13 @@ impl ErrorBody {
 /// Reads the beginning of an error's body.
 async fn words(response: Response, credentials: &Credentials) -> ErrorBody {
     let body = body::beginning(response, ERROR_BYTES_MAX).await;
+    let body = String::from_utf8_lossy(&body);
     // Some gateways quote what they refuse.
-    let text = credentials.redact(&String::from_utf8_lossy(&body));
-    if let Some((kind, text)) = answer::error_of(text.as_bytes()) {
+    let redact = |text: &str| credentials.redact(text);
+    if let Some((kind, text)) = answer::error_of(body.as_bytes(), &redact) {
         return ErrorBody { kind: Some(kind), text, ..ErrorBody::default() };
     }
+    let text = redact(&body);
     let text = text.trim_start_matches('\u{feff}').trim_start();
     if text.starts_with('<') {
         ErrorBody { html: true, ..ErrorBody::default() }

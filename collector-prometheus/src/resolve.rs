@@ -24,7 +24,7 @@ pub(crate) struct Replica<'a> {
     pub(crate) servers: &'a [Server],
     /// The capacities of its ranks.
     pub(crate) config: &'a [RankConfig],
-    /// Ranks with counters, and whether all of these are 0.
+    /// Ranks with counters, and whether all of these are 0: one entry for each server.
     pub(crate) counted: &'a [(Box<str>, bool)],
     pub(crate) plan: &'a Plan,
     /// Returns the requests per second of the server with this key, to judge copies.
@@ -159,8 +159,8 @@ fn judged(kind: QueryKind, value: f64) -> Option<u64> {
 struct Ranks<'a, 'b> {
     replica: &'b Replica<'a>,
     units: &'b [Unit<'a>],
-    /// Ranks without gauges, and whether they never worked.
-    silent: Vec<(&'b str, bool)>,
+    /// Ranks without gauges.
+    silent: Vec<&'b str>,
 }
 
 impl<'a, 'b> Ranks<'a, 'b> {
@@ -173,8 +173,6 @@ impl<'a, 'b> Ranks<'a, 'b> {
         silent.retain(|rank| named && !rank.is_empty() && !lives(rank));
         silent.sort_unstable();
         silent.dedup();
-        let idle = |rank: &str| replica.counted.iter().any(|(it, idle)| **it == *rank && *idle);
-        let silent = silent.into_iter().map(|rank| (rank, idle(rank))).collect();
         Self { replica, units, silent }
     }
 
@@ -208,8 +206,8 @@ impl<'a, 'b> Ranks<'a, 'b> {
                 }
             }
         }
-        for (rank, idle) in &self.silent {
-            if *idle {
+        for rank in &self.silent {
+            if self.is_idle(rank) {
                 together.values.push(0.0);
             } else {
                 together.lacks.get_or_insert_with(|| self.reason(kind, rank, all));
@@ -228,8 +226,10 @@ impl<'a, 'b> Ranks<'a, 'b> {
         !self.replica.plan.reads(gauge, lacks)
     }
 
+    /// Returns whether no server of a rank ever worked. Without counters this is not known.
     fn is_idle(&self, rank: &str) -> bool {
-        self.replica.counted.iter().any(|(it, idle)| **it == *rank && *idle)
+        let mut of_rank = self.replica.counted.iter().filter(|(it, _)| **it == *rank).peekable();
+        of_rank.peek().is_some() && of_rank.all(|(_, idle)| *idle)
     }
 
     fn reason(&self, kind: QueryKind, rank: &str, all: usize) -> String {
@@ -257,15 +257,14 @@ impl<'a, 'b> Ranks<'a, 'b> {
 
     fn fill_capacity(&self, row: &mut ReplicaMetrics, usage: Option<&Vec<f64>>) {
         let live = self.units.iter().map(|unit| (&*unit.server.rank, &*unit.server.key));
-        let silent = self.silent.iter().map(|(rank, _)| (*rank, ""));
+        let silent = self.silent.iter().map(|rank| (*rank, ""));
         let configs: Vec<Option<&RankConfig>> =
             live.chain(silent).map(|(rank, key)| self.config_of(rank, key)).collect();
         let sum = |of: fn(&RankConfig) -> Option<u64>| {
             configs.iter().try_fold(0_u64, |sum, config| sum.checked_add(of((*config)?)?))
         };
         row.num_gpu_blocks = sum(|config| config.num_gpu_blocks);
-        let sizes = configs.iter().map(|config| config.and_then(|config| config.block_size));
-        let mut sizes = sizes;
+        let mut sizes = configs.iter().map(|config| config.and_then(|config| config.block_size));
         let first = sizes.next().flatten();
         row.block_size = first.filter(|first| sizes.all(|size| size == Some(*first)));
         row.kv_capacity_tokens = sum(RankConfig::tokens);

@@ -3,6 +3,7 @@
 //! when something looks wrong.
 
 mod ask;
+mod items;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -179,6 +179,9 @@ impl Sharder {
         waiting: bool,
         pods_of: impl Fn(&ModelRef) -> Option<u32>,
     ) -> Vec<Shard> {
+        if models.is_empty() {
+            return Vec::new();
+        }
         models.sort_unstable();
         let budget = (QUERY_BYTES_MAX / selectors.max(1)).saturating_sub(TEMPLATE_BYTES);
         let few = models.len() <= MODELS_IN_FILTER_MAX;
@@ -337,6 +340,12 @@ mod tests {
             let count = shards(&sharder, models, fleet_size(0, 1200)).len();
             assert_eq!(count, 1);
         }
+    }
+
+    #[test]
+    fn no_model_is_no_query() {
+        // As where each model has a selector of its own. A list of no names would match series without the label.
+        assert!(shards(&Sharder::new(), Vec::new(), fleet_size(0, 10)).is_empty());
     }
 
     #[test]

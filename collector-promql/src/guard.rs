@@ -10,21 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use collector_core::{Clock, ModelRef, Tick, duration};
+use collector_core::{Clock, Tick, duration};
 use metrics::{Unit, counter, describe_counter};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::anchor::Anchors;
 use crate::answer::{self, Content};
-use crate::limits::Limits;
 use crate::local::{HeldSeries, NotLocal};
 use crate::memory::{Answer, Facts, InFlight, Memory, Outcome, Scoped};
 use crate::probe::Matched;
 use crate::query::Query;
-use crate::refusal::{RETRY_AFTER, Reason, Refusal};
+use crate::refusal::{Reason, Refusal};
 use crate::upstream::{Passed, Request, Unanswered, Upstream};
 
 mod evaluate;
@@ -32,9 +29,11 @@ mod hint;
 mod local;
 mod partial;
 mod passed;
+mod types;
 pub(crate) mod whole;
 
 use evaluate::Purpose;
+pub use types::{Empty, Found, InstantQuery, Models, Partial, Reply, Settings};
 
 /// Requests to the API, by outcome.
 const REQUESTS: &str = "collector_promql_requests_total";
@@ -60,144 +59,6 @@ const HINT_TTL: Duration = Duration::from_secs(600);
 /// Parameters that the guard reads or sets itself.
 const OWN: [&str; 5] = ["query", "time", "timeout", "empty", "max_age"];
 
-/// The times and limits of a guard.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Settings {
-    /// How long an answer is returned again without a request. Default 5 s.
-    pub ttl: Duration,
-    /// How long a caller waits. Default 1 s: a slow error makes KEDA scale to zero.
-    pub answer_within: Duration,
-    /// The maximum age of the newest sample of a selector. Default 2 min.
-    pub max_age: Duration,
-    /// The maximum age of an answer that is returned while the server does not respond. Default 2 min.
-    pub max_stale: Duration,
-    /// What a query over several models gets if one of them has no data. Default an error.
-    pub partial: Partial,
-    /// How long a model without data is missed by queries that had it. Default 5 min.
-    pub vanished_after: Duration,
-    /// The timeout of one request to the server. Default 10 s.
-    pub timeout: Duration,
-    /// The limits of a query.
-    pub limits: Limits,
-    /// The maximum number of remembered queries. Default 10 000.
-    pub max_entries: usize,
-    /// The maximum size of remembered answers in bytes. Default 64 MiB.
-    pub max_bytes: usize,
-    /// The maximum size of an answer that the guard computes itself, in bytes. Default 16 MiB. The server's are limited by
-    /// [`Upstream`].
-    pub max_answer_bytes: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            ttl: Duration::from_secs(5),
-            answer_within: Duration::from_secs(1),
-            max_age: Duration::from_secs(120),
-            max_stale: Duration::from_secs(120),
-            partial: Partial::default(),
-            vanished_after: Duration::from_secs(300),
-            timeout: Duration::from_secs(10),
-            limits: Limits::default(),
-            max_entries: 10_000,
-            max_bytes: 64 << 20,
-            max_answer_bytes: 16 << 20,
-        }
-    }
-}
-
-/// What a query over several models gets if one of them has no data.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Partial {
-    /// An error that names the model: the result would be too small.
-    #[default]
-    Error,
-    /// The result, with a warning.
-    Warn,
-}
-
-/// How a client wants an answer without samples to be treated.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub enum Empty {
-    /// As an error, unless the guard knows that it is 0.
-    #[default]
-    Error,
-    /// As 0.
-    Zero,
-    /// Not at all: the server's answer is passed on.
-    Pass,
-}
-
-/// An instant query of a client.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct InstantQuery {
-    /// The query.
-    pub query: String,
-    /// The evaluation time in Unix seconds; `None`: now.
-    pub time: Option<f64>,
-    /// How an answer without samples is treated.
-    pub empty: Empty,
-    /// The maximum age of samples; `None`: that of the settings.
-    pub max_age: Option<Duration>,
-    /// All parameters of the request. Those that the guard does not set itself are passed on.
-    pub parameters: Vec<(String, String)>,
-    /// The headers of the client that are passed on.
-    pub headers: Vec<(String, String)>,
-}
-
-/// The answer of a guard.
-#[derive(Clone, PartialEq, Debug)]
-#[non_exhaustive]
-pub struct Reply {
-    /// 200, 400, 422 or 503.
-    pub status: u16,
-    /// A JSON document.
-    pub body: Bytes,
-    /// The age of an answer from memory, and of the oldest sample of an answer from held series.
-    pub age: Option<Duration>,
-    /// It was answered from series that the program holds itself.
-    pub is_local: bool,
-    /// Why there is no answer.
-    pub reason: Option<Reason>,
-    /// When to retry.
-    pub retry_after: Option<Duration>,
-}
-
-/// Returns what is known of models besides the series of the server, for the guard.
-#[async_trait]
-pub trait Models: Send + Sync + 'static {
-    /// Looks up a model by its id.
-    async fn find(&self, model: &str) -> Found;
-
-    /// Returns whether model servers export this metric, for their own model. Default: no, and then nothing is known
-    /// of its models.
-    fn is_of_model_servers(&self, _metric: &str) -> bool {
-        false
-    }
-
-    /// Returns whether a model is known to have no pods, because a list of all pods has none of it. Default: no.
-    async fn has_no_pods(&self, _model: &ModelRef) -> bool {
-        false
-    }
-
-    /// Returns the models that have pods of which each exports this metric, if that was known within this time.
-    /// Default: none.
-    fn with_pods(&self, _metric: &str, _within: Duration) -> Vec<ModelRef> {
-        Vec::new()
-    }
-}
-
-/// The result of [`Models::find`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Found {
-    /// The model exists.
-    Known,
-    /// It does not; these are the nearest names.
-    Unknown(Vec<String>),
-    /// The look-up failed.
-    CannotTell,
-}
-
 /// A guard over held series and one server. Clones share everything.
 #[derive(Clone)]
 pub struct Guard(Arc<Shared>);
@@ -213,8 +74,8 @@ struct Shared {
     /// Answers of `memory` by the text of the query as clients write it, so that it is not parsed again while its answer is
     /// current. `memory` alone keeps them.
     current: Mutex<Facts<Weak<Answer>>>,
-    /// What selectors and anchors last matched, for queries that share them.
-    matched: Mutex<Facts<Matched>>,
+    /// What selectors and anchors last matched, and when that was read, for queries that share them.
+    matched: Mutex<Facts<(Matched, Tick)>>,
     /// For selectors without series, which matcher is the cause; `None` while that is not known.
     hints: Mutex<Facts<Option<String>>>,
     /// Whether the server had a model in the last week.
@@ -222,7 +83,7 @@ struct Shared {
     /// The metrics that many queries select from.
     whole: Mutex<whole::Metrics>,
     /// When selectors of several models last matched each of them.
-    heard: Mutex<Facts<partial::Heard>>,
+    last_matched: Mutex<Facts<partial::LastMatched>>,
     hasher: RandomState,
     /// Passed requests that identical ones can join.
     passed: Mutex<HashMap<String, passed::InFlight>>,
@@ -266,7 +127,10 @@ impl Guard {
             hints: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
             histories: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
             whole: Mutex::default(),
-            heard: Mutex::new(Facts::new(settings.vanished_after * 2, partial::SELECTORS_MAX)),
+            last_matched: Mutex::new(Facts::new(
+                settings.vanished_after * 2,
+                partial::SELECTORS_MAX,
+            )),
             settings,
             hasher: RandomState::new(),
             passed: Mutex::default(),
@@ -523,24 +387,6 @@ impl Shared {
 fn late(within: Duration) -> Outcome {
     let within = duration::format(within);
     Outcome::Failed(format!("the server did not answer within {within}").into())
-}
-
-impl Reply {
-    fn given(body: Bytes, age: Option<Duration>) -> Self {
-        Self { status: 200, body, age, is_local: false, reason: None, retry_after: None }
-    }
-
-    fn refused(refusal: &Refusal) -> Self {
-        let status = refusal.reason.status();
-        Self {
-            status,
-            body: refusal.document().into(),
-            age: None,
-            is_local: false,
-            reason: Some(refusal.reason),
-            retry_after: (status == 503).then_some(RETRY_AFTER),
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -29,6 +29,14 @@ pub(crate) struct Matched {
     pub(crate) known_empty: Option<Arc<str>>,
 }
 
+impl Matched {
+    /// Returns whether this still says, so long after it was read, which samples are not older than `max_age`.
+    pub(crate) fn decides_after(&self, since: Duration, max_age: Duration) -> bool {
+        let of_models = self.models.iter().flat_map(|models| models.iter().map(|(_, age)| age));
+        self.age.iter().chain(of_models).all(|age| *age > max_age || *age + since <= max_age)
+    }
+}
+
 /// A selector to probe.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Probe {
@@ -100,7 +108,7 @@ pub(crate) fn read(
         let (Some((_, matched)), Some(kind)) = (slot, labels.get("k")) else {
             return Err("the answer to the probe has unexpected labels".to_owned());
         };
-        let age = Duration::try_from_secs_f64(value.max(0.0)).ok();
+        let age = age_of(value);
         match kind.as_str() {
             "n" => matched.series = series(value),
             "age" => matched.age = age,
@@ -123,6 +131,12 @@ pub(crate) fn read(
         matched.models = models.remove(index).map(Arc::from);
     }
     Ok(matched)
+}
+
+/// Returns an age that a server has in seconds: 0 for a sample of the future, and unknown for what is not a number.
+pub(crate) fn age_of(seconds: f64) -> Option<Duration> {
+    // `max` would make 0 of NaN.
+    Duration::try_from_secs_f64(if seconds < 0.0 { 0.0 } else { seconds }).ok()
 }
 
 #[expect(
@@ -182,9 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_age_is_zero() {
-        let matched = read(vector(&[(0, "n", "1"), (0, "age", "-2")]).as_bytes(), 0..1).unwrap();
-        assert_eq!(matched[0].1.age, Some(Duration::ZERO));
+    fn a_negative_age_is_zero_and_one_that_is_no_number_is_unknown() {
+        let age = |said| {
+            let body = vector(&[(0, "n", "1"), (0, "age", said)]);
+            read(body.as_bytes(), 0..1).unwrap()[0].1.age
+        };
+        assert_eq!(age("-2"), Some(Duration::ZERO));
+        assert_eq!([age("NaN"), age("+Inf")], [None; 2]);
     }
 
     #[test]

@@ -109,7 +109,7 @@ async fn how_a_model_moves_is_asked_of_the_collector_that_runs() {
     };
     let address = served.address.to_string();
     let told = explain(&address);
-    let says = format!("few looks ago (says the collector at {address})\n");
+    let says = format!("few fetches ago (says the collector at {address})\n");
     assert!(
         told.contains("\nttl 30s: watched, because it is new") && told.ends_with(&says),
         "{told}"

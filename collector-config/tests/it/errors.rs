@@ -575,3 +575,20 @@ fn every_wrong_variant_is_reported_with_its_line() {
     );
     check("variants = [1]", &["FILE:1: variants[0]: expected a table of keys, found a number"]);
 }
+
+#[test]
+fn no_answer_of_the_promql_api_is_returned_again_until_its_samples_are_too_old() {
+    check(
+        "[promql]\nttl = \"2m\"",
+        &[
+            "FILE:2: promql.ttl: must be less than promql.max_age: an answer is returned again for so long, and its \
+             samples grow old meanwhile",
+        ],
+    );
+    check(
+        "[promql]\nanswer_within = \"0s\"",
+        &[
+            "FILE:2: promql.answer_within: must be more than 0 and less than 1.4s: an adapter waits 3 s, for two tries",
+        ],
+    );
+}

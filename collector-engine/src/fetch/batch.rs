@@ -99,7 +99,7 @@ impl<'a> Batch<'a> {
                 next = Instant::now();
             }
             if next >= Instant::now() + self.time_left() {
-                self.land_failed(error);
+                self.end_failed(error);
                 return false;
             }
             if next <= Instant::now() {
@@ -180,14 +180,14 @@ impl Engine {
             let admission = match batch.source().breaker.admit(batch.began) {
                 Ok(admission) => admission,
                 // Another try would be refused as well.
-                Err(error) => return batch.land_failed(&error),
+                Err(error) => return batch.end_failed(&error),
             };
             let fetched = tokio::select! {
                 fetched = self.ask_backend(&batch, admission) => fetched,
                 () = given_up(stopping, &batch.pending) => return,
             };
             let last = tried == retry::TRIES;
-            let Some(error) = self.land_all(&mut batch, fetched, last).await else { return };
+            let Some(error) = self.end_answered(&mut batch, fetched, last).await else { return };
             if !batch.pause(stopping, tried, &error).await {
                 return;
             }
@@ -294,7 +294,7 @@ impl Engine {
 
     /// Publishes what can be published. Keeps in `pending` what another try may bring, and returns the error that
     /// stands in the way.
-    async fn land_all(
+    async fn end_answered(
         &self,
         batch: &mut Batch<'_>,
         fetched: Result<Answers, Arc<BackendError>>,
@@ -305,7 +305,7 @@ impl Engine {
             Ok(answers) => answers,
             Err(error) if retry(&error) => return Some(error),
             Err(error) => {
-                batch.land_failed(&error);
+                batch.end_failed(&error);
                 return None;
             }
         };
@@ -315,7 +315,7 @@ impl Engine {
         // All stay pending until the end: ending a fetch a second time does nothing.
         for fetch in batch.pending.iter().cloned() {
             match answers.remove(&fetch.model) {
-                Some(Answer::Found(sample)) => batch.land(&fetch, Fetched::Found(sample)),
+                Some(Answer::Found(sample)) => batch.end(&fetch, Fetched::Found(sample)),
                 Some(Answer::Missing { as_of, last_seen }) => {
                     missing.push((fetch, as_of, last_seen));
                 }
@@ -330,7 +330,7 @@ impl Engine {
                             obstacle = Some(error);
                         }
                     } else {
-                        batch.land(&fetch, batch.failed(error));
+                        batch.end(&fetch, batch.failed(error));
                     }
                 }
                 _ => {
@@ -339,21 +339,17 @@ impl Engine {
                         .error(ErrorKind::BadAnswer, fetch.model.to_string())
                         .with_detail("the backend left the model out of its answer")
                         .with_remedy("this is a defect of the backend: report it");
-                    batch.land(&fetch, batch.failed(Arc::new(error)));
+                    batch.end(&fetch, batch.failed(Arc::new(error)));
                 }
             }
         }
-        self.land_missing(batch, missing).await;
+        self.end_missing(batch, missing).await;
         batch.pending = again;
         obstacle
     }
 
     /// Publishes what has no series. What exists instead is asked once, and only for callers who wait.
-    async fn land_missing(
-        &self,
-        batch: &Batch<'_>,
-        missing: Vec<(Arc<Fetch>, Tick, Option<Tick>)>,
-    ) {
+    async fn end_missing(&self, batch: &Batch<'_>, missing: Vec<(Arc<Fetch>, Tick, Option<Tick>)>) {
         let source = batch.source();
         let lists = source.backend.supports().list_models;
         let known = if lists && missing.iter().any(|(fetch, ..)| fetch.is_awaited()) {
@@ -370,7 +366,7 @@ impl Engine {
             let known = known.as_ref().filter(|_| fetch.is_awaited());
             let last_seen = last_seen.map(|at| at.age(as_of));
             let nearest = nearest(&fetch.model, known.map(AsRef::as_ref), last_seen);
-            batch.land(&fetch, Fetched::Missing { as_of, nearest });
+            batch.end(&fetch, Fetched::Missing { as_of, nearest });
         }
     }
 
@@ -394,7 +390,7 @@ impl Engine {
 }
 
 impl Batch<'_> {
-    fn land_failed(&mut self, error: &Arc<BackendError>) {
+    fn end_failed(&mut self, error: &Arc<BackendError>) {
         if self.pending.iter().any(|fetch| !fetch.is_awaited())
             && self.source().refresh_failures.fetch_add(1, Ordering::Relaxed) == 0
         {
@@ -402,12 +398,12 @@ impl Batch<'_> {
             tracing::warn!(%backend, models = self.pending.len(), %error, "Background fetch failed");
         }
         for fetch in std::mem::take(&mut self.pending) {
-            self.land(&fetch, self.failed(Arc::clone(error)));
+            self.end(&fetch, self.failed(Arc::clone(error)));
         }
     }
 
     /// Publishes, stores and deregisters in one step, and hands the record to those who wait.
-    fn land(&self, fetch: &Arc<Fetch>, fetched: Fetched) {
+    fn end(&self, fetch: &Arc<Fetch>, fetched: Fetched) {
         let (engine, source) = (self.engine, self.source());
         match &fetched {
             Fetched::Found(sample) => source.note_fields(&fetch.model, &sample.failed),
@@ -416,7 +412,7 @@ impl Batch<'_> {
         }
         // Code from outside runs here, a cache and a directory: its panic over one model must not take
         // the others of the batch with it.
-        let land = AssertUnwindSafe(|| {
+        let publish = AssertUnwindSafe(|| {
             let outcome = fetched.outcome();
             let record = engine.models.with(&fetch.model, |cell| {
                 let may_store = cell.finish(self.index, fetch);
@@ -429,7 +425,7 @@ impl Batch<'_> {
             }
             record
         });
-        if let Ok(record) = std::panic::catch_unwind(land) {
+        if let Ok(record) = std::panic::catch_unwind(publish) {
             fetch.result.send_replace(Some(record));
         } else {
             engine.panicked();

@@ -12,7 +12,7 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// Fetches that are remembered: a server that dies after a busy minute gets ten more at most, not as many
 /// as went well before.
-const WINDOW_LOOKS: usize = 20;
+const WINDOW_FETCHES: usize = 20;
 
 /// For how long they are remembered: two background cycles by default, with the tries of each.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -100,7 +100,7 @@ pub(crate) struct Admission<'a> {
 impl State {
     /// Remembers how a fetch ended.
     fn note(&mut self, failed: bool, now: Tick) {
-        if self.recent.len() == WINDOW_LOOKS {
+        if self.recent.len() == WINDOW_FETCHES {
             self.recent.pop_front();
         }
         self.recent.push_back((now, failed));

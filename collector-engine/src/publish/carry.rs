@@ -87,8 +87,8 @@ impl Keeper<'_> {
         }
     }
 
-    /// Keeps, with their load, the replicas that an incomplete answer may merely have missed. They stay until `stale_threshold`, so that one hung pod never makes a whole model
-    /// unavailable. One that stays absent under one and the same warning has left sooner.
+    /// Keeps, with their load, the replicas that an incomplete answer may merely have missed. They stay until
+    /// `stale_threshold`, so that one hung pod never makes a whole model unavailable. One that stays absent under one and the same warning has left sooner.
     fn keep_absent_replicas(&self, sample: &mut ModelSample) -> Vec<(PodName, u8)> {
         if sample.absent.is_none() {
             return Vec::new();
@@ -156,7 +156,7 @@ impl Keeper<'_> {
         let mut marks = Vec::new();
         for &field in Field::OF_LOAD.iter().filter(|field| failed.contains(**field)) {
             let marked = self.former.load_marks.iter().find(|mark| mark.field == field);
-            let sampled_at = marked.map_or(self.former.sample.as_of, |mark| mark.sampled_at);
+            let sampled_at = marked.map_or_else(|| self.load_sampled_at(), |mark| mark.sampled_at);
             if self.is_usable(sampled_at) {
                 for (rates, former) in &mut rows {
                     keep_load_field(rates, field, former);
@@ -165,6 +165,12 @@ impl Keeper<'_> {
             }
         }
         marks
+    }
+
+    /// When the former load was sampled. It has no time of its own, and is made of the samples of all replicas.
+    fn load_sampled_at(&self) -> Tick {
+        let sampled = self.former.sample.replicas.iter().map(|row| row.sampled_at);
+        sampled.fold(self.former.sample.as_of, Tick::min)
     }
 
     /// Returns the former load of live pods in the form of the new load. A model's load cannot be split by pod.
@@ -359,6 +365,16 @@ mod tests {
         Arc::make_mut(&mut empty.sample).load = LoadRows::None;
         let answer = carried_forward(sample_without(then, &[Field::TtftAverage]), &empty, then);
         assert_eq!((answer.load_marks.len(), &answer.sample.load), (0, &LoadRows::None));
+    }
+
+    #[test]
+    fn load_that_is_kept_is_as_old_as_the_oldest_sample_that_it_is_made_of() {
+        let sampled = ManualClock::new().now();
+        let asked = sampled + Duration::from_secs(20);
+        let mut before = former(asked);
+        Arc::make_mut(&mut before.sample).replicas[0].sampled_at = sampled;
+        let kept = carried_forward(sample_without(asked, &[Field::TtftAverage]), &before, asked);
+        assert_eq!(kept.load_marks[0].sampled_at, sampled);
     }
 
     #[test]

@@ -204,10 +204,10 @@ impl Merger<'_> {
 
     /// The latencies of a pod, which have a time of their own.
     fn latencies(&self, offers: &[(Offer, &ReplicaMetrics)]) -> Option<Arc<Latencies>> {
-        let told = |(offer, row): &(Offer, &ReplicaMetrics)| {
+        let offered = |(offer, row): &(Offer, &ReplicaMetrics)| {
             Some(self.offer(offer.view, row.latencies.as_ref()?.sampled_at))
         };
-        let usable = offers.iter().filter_map(told).filter(|offer| self.is_usable(offer));
+        let usable = offers.iter().filter_map(offered).filter(|offer| self.is_usable(offer));
         let chosen = best(usable)?;
         let (_, from) = offers.iter().find(|(offer, _)| offer.view == chosen)?;
         from.latencies.clone()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Publishing: makes the record of a model after a fetch or a push, and stores it.
 //!
-//! Everything here runs under the lock of the model's cell.
+//! Functions that are given a cell run under its lock.
 
 use std::sync::Arc;
 

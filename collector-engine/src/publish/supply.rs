@@ -25,7 +25,7 @@ const NAMED_MAX: usize = 3;
 const NAME_CHARS_MAX: usize = 253;
 
 /// The pods that a source lists.
-pub(super) struct Listing<'a> {
+pub(super) struct PodList<'a> {
     state: &'a SourceState,
     supply: &'a Arc<Supply>,
     /// The last fetch had it, and it is younger than `stale_threshold`: what it says is the present state.
@@ -33,7 +33,7 @@ pub(super) struct Listing<'a> {
     says_zero: bool,
 }
 
-impl<'a> Listing<'a> {
+impl<'a> PodList<'a> {
     /// The pods as the first source that lists them says, in the order of the states.
     pub(super) fn of(
         states: &'a [SourceState],

@@ -28,7 +28,7 @@ pub(crate) struct Target {
     /// How often it is to be refreshed; not zero.
     pub(crate) interval: Duration,
     /// When the last fetch that was answered began; `None` when none was.
-    pub(crate) looked_at: Option<Tick>,
+    pub(crate) fetch_began: Option<Tick>,
     /// Until then it is believed that the model is missing, and it is not asked for.
     pub(crate) missing_until: Option<Tick>,
 }
@@ -83,7 +83,7 @@ impl Schedule {
 
     fn last_fetch(&self, target: &Target) -> Tick {
         let began = self.began.get(&target.model).copied();
-        began.max(target.looked_at).unwrap_or(Tick::MIN)
+        began.max(target.fetch_began).unwrap_or(Tick::MIN)
     }
 
     fn due(&self, target: &Target, share: f64) -> Tick {
@@ -142,7 +142,7 @@ mod tests {
         schedule: Schedule,
         /// Name and interval in seconds.
         models: Vec<(&'static str, u64)>,
-        looked_at: HashMap<&'static str, Tick>,
+        fetch_began: HashMap<&'static str, Tick>,
         missing_until: HashMap<&'static str, Tick>,
     }
 
@@ -152,7 +152,7 @@ mod tests {
                 clock: ManualClock::new(),
                 schedule: Schedule::new(0.5),
                 models: models.to_vec(),
-                looked_at: HashMap::new(),
+                fetch_began: HashMap::new(),
                 missing_until: HashMap::new(),
             }
         }
@@ -161,7 +161,7 @@ mod tests {
             let target = |(name, interval): &(&'static str, u64)| Target {
                 model: ModelRef::new(*name, "prod"),
                 interval: secs(*interval),
-                looked_at: self.looked_at.get(name).copied(),
+                fetch_began: self.fetch_began.get(name).copied(),
                 missing_until: self.missing_until.get(name).copied(),
             };
             self.schedule.plan(self.models.iter().map(target).collect(), secs(30), self.clock.now())
@@ -198,7 +198,7 @@ mod tests {
     fn models_of_one_interval_share_each_batch() {
         let mut fixture = Fixture::new(&[("a", 30), ("b", 30), ("c", 30)]);
         // A read has found one of them in between.
-        fixture.looked_at.insert("b", fixture.clock.now() + secs(40));
+        fixture.fetch_began.insert("b", fixture.clock.now() + secs(40));
         let cycles = fixture.run(290, secs(1));
         assert!((11..=12).contains(&cycles.len()), "{cycles:?}");
         for (at, models) in &cycles[2..] {
@@ -237,7 +237,7 @@ mod tests {
         let began = fixture.clock.now();
         fixture.schedule.begin(&[ModelRef::new("a", "prod"), ModelRef::new("b", "prod")], began);
         fixture.clock.advance(secs(27));
-        fixture.looked_at.insert("b", began + secs(26));
+        fixture.fetch_began.insert("b", began + secs(26));
         let Plan::Cycle { models, .. } = fixture.plan() else { panic!("a is due") };
         assert_eq!(models, [ModelRef::new("a", "prod")]);
         fixture.schedule.begin(&models, fixture.clock.now());

@@ -205,7 +205,7 @@ impl Engine {
             model: model.clone(),
             interval: pace.interval,
             // A restored value was not fetched by this process: it is due at once.
-            looked_at: answered
+            fetch_began: answered
                 .and_then(|state| state.as_of.map(|as_of| as_of.min(state.ended_at))),
             missing_until: missing.map(|state| next_fetch(state, pace)),
         })

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Live pods, by the rows of the liveness query and their age.
 
-use collector_core::ModelRef;
+use collector_core::{Answer, ModelRef};
 
 use super::*;
+use crate::finish::{FetchContext, finish};
 use crate::promql::EvalTime;
 
 /// The evaluation time of the fetch, in seconds of the server's clock.
@@ -118,6 +119,30 @@ fn rows_without_a_time_or_a_pod_make_the_fetch_incomplete() {
     assembly.settle();
     assert!(assembly.models[0].incomplete && assembly.models[0].seen);
     assert!(assembly.has_unnamed_pods() && assembly.models[0].has_no_pods());
+}
+
+#[test]
+fn pods_may_be_absent_if_an_engine_does_not_answer_however_often_another_does() {
+    let (asked, shape) = (asked(1), shape());
+    let mut assembly = Assembly::new(&asked, &shape, moment());
+    for rows in [vec![], vec![living(0, "m-0", 1.0)]] {
+        assembly.add(alive(0, 1, rows));
+        assembly.add(QueryResult {
+            result: Err(Failure::bad_answer("unreadable")),
+            ..alive(1, 1, Vec::new())
+        });
+    }
+    assembly.settle();
+    let common = FetchContext {
+        as_of: now(),
+        evaluated_at: now(),
+        url: "https://h",
+        shape: &shape,
+        backend: crate::NAME.into(),
+    };
+    let (answers, _) = finish(assembly, &common, |_| false, |_| None);
+    let [(_, Answer::Found(sample))] = answers.as_slice() else { panic!("{answers:?}") };
+    assert!(!sample.absent.is_none());
 }
 
 #[test]

@@ -167,6 +167,16 @@ fn a_capacity_per_server_holds_for_each_rank_and_an_absent_one_makes_the_sum_unk
 }
 
 #[test]
+fn a_server_without_a_gauge_is_not_idle_because_another_of_its_rank_is() {
+    let servers =
+        [without(counting("h:1", 0.0, 9_000.0), QueryKind::QueueLength), counting("h:2", 0.0, 0.0)];
+    let counted = vec![("".into(), false), ("".into(), true)];
+    let known = Known { counted, rate: Some(0.0), ..Known::default() };
+    let row = row_of(&servers, &known);
+    assert_eq!((row.servers, row.queue_length), (2, None));
+}
+
+#[test]
 fn a_rank_without_gauges_is_idle_or_named() {
     let servers = [server("0", "h:1", 0.0)];
     let known = |idle| Known {

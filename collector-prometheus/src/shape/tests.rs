@@ -3,7 +3,8 @@
 
 use collector_engines::{EngineSpec, Series};
 
-use super::ask::{Item, count_of, engines_of, interval_of, items};
+use super::ask::{engines_of, interval_of};
+use super::items::{Item, count_of, items};
 use super::*;
 
 fn terms(set: impl FnOnce(&mut crate::PrometheusConfig)) -> DiscoverySettings {

@@ -153,6 +153,10 @@ async fn off_idle_gone_and_none_are_four_states() {
     let unnamed = changed(busy(), |row| row.set("namespace", ""));
     let mut waiting = idle("llm_d_epp_");
     waiting.push(queue("llm_d_epp_", MODEL, "a", 3.0));
+    // Another endpoint picker has the series by which the age is known.
+    let mut undated: Vec<Row> =
+        waiting.iter().filter(|row| row.name != "llm_d_epp_info").cloned().collect();
+    undated.extend(changed(idle("llm_d_epp_"), |row| row.set("namespace", "elsewhere")));
     let rows = [
         scene("off", with_fleet(off)),
         scene("idle", with_fleet(idle("llm_d_epp_"))),
@@ -160,6 +164,7 @@ async fn off_idle_gone_and_none_are_four_states() {
         scene("unnamed", with_fleet(unnamed)),
         scene("none", fleet()),
         scene("zero", waiting),
+        scene("undated", with_fleet(undated)),
     ];
     let Some(server) = served(&rows.concat(), USUAL).await else { return };
     let of = async |name: &str| Reader::of_scene(&server.url(), name).sample(MODEL).await;
@@ -170,7 +175,11 @@ async fn off_idle_gone_and_none_are_four_states() {
     assert_eq!((load(&idle).flow_control, load(&idle).queued_requests), (true, Some(0)));
     let none = of("none").await;
     assert_eq!((none.endpoint_picker, none.warnings.len()), (EndpointPicker::None, 0));
-    for (name, word) in [("gone", "is gone"), ("unnamed", "prometheus.labels.namespace")] {
+    for (name, word) in [
+        ("gone", "is gone"),
+        ("unnamed", "prometheus.labels.namespace"),
+        ("undated", "when it was sampled"),
+    ] {
         let sample = of(name).await;
         assert_eq!(sample.endpoint_picker.queued_requests(), None, "{name}");
         let warning = sample.warnings.iter().find(|warning| warning.contains(word));

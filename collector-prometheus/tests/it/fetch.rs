@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -86,6 +87,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
 async fn slow_quantities_are_queried_each_minute_with_their_own_time() {
     let fake = Fake::start().await;
     two_pods(&fake);
+    fake.rows("timestamp(", &[(POD_0, NOW - 10.0)]);
     fake.sample().await;
     fake.asked();
     fake.clock.advance(Duration::from_secs(30));
@@ -96,7 +98,7 @@ async fn slow_quantities_are_queried_each_minute_with_their_own_time() {
     assert_eq!(replica.num_gpu_blocks, Some(2001));
     assert_eq!(replica.prefix_cache_hit_rate, Some(0.6));
     let age = |field| replica.sampled_at(field).age(fake.clock.now());
-    assert_eq!(age(Field::PrefixCacheHitRate), Duration::from_secs(30));
+    assert_eq!(age(Field::PrefixCacheHitRate), Duration::from_secs(40), "of its own sample");
     assert_eq!(age(Field::KvCacheUsage), Duration::from_secs(1));
     fake.clock.advance(Duration::from_secs(30));
     fake.rows("timestamp(", &[(POD_0, NOW + 59.0)]);
@@ -588,4 +590,29 @@ async fn models_are_listed_with_their_pods() {
         .map(|known| (format!("{}/{}", known.model.namespace, known.model.model), known.replicas))
         .collect();
     assert_eq!(listed, [("a/b".to_owned(), Some(1)), ("prod/m".to_owned(), Some(2))]);
+}
+
+#[tokio::test]
+async fn a_discovery_that_fails_after_an_hour_is_tried_again_after_a_minute() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.sample().await;
+    let fails = Arc::new(AtomicBool::new(true));
+    let is_failing = Arc::clone(&fails);
+    fake.rule(move |asked| {
+        let by_name = asked.query.contains("__name__") && is_failing.load(Ordering::Relaxed);
+        let by_count = asked.query.contains("count(") && is_failing.load(Ordering::Relaxed);
+        (by_name || by_count).then(|| error(422, "execution", "too many series"))
+    });
+    let discoveries =
+        |fake: &Fake| fake.asked().iter().filter(|asked| asked.query.contains("__name__")).count();
+    discoveries(&fake);
+    for (seconds, fails_next, expected) in
+        [(3600, true, 1), (30, false, 0), (30, false, 1), (60, false, 0)]
+    {
+        fails.store(fails_next, Ordering::Relaxed);
+        fake.clock.advance(Duration::from_secs(seconds));
+        fake.answer_for_m().await.unwrap();
+        assert_eq!(discoveries(&fake), expected, "{seconds} s later");
+    }
 }

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
-use collector_core::{Backend, ErrorKind, ListAsk, SystemClock};
+use collector_core::{Absent, Backend, ErrorKind, ListAsk, SystemClock};
 use collector_prometheus::PrometheusConfig;
 use wiremock::ResponseTemplate;
 
-use crate::fake::{Fake, error, ok, two_pods};
+use crate::fake::{Fake, error, ok, two_pods, vector_text};
 
 /// A server with two pods behind a gateway that passes requests that `allows` accepts.
 async fn gateway(
@@ -408,6 +408,25 @@ async fn the_words_of_the_server_are_separate_from_what_was_sent() {
     let long = ok(&format!(r#"{{"status":"error","errorType":"x","error":"{echo}"}}"#));
     let text = refusal(with_token, long).await;
     assert!(!text.contains("hunt") && text.contains("x [tok…"), "{text}");
+}
+
+#[tokio::test]
+async fn a_secret_is_left_out_of_what_the_server_says_however_it_is_written() {
+    let with_key = |config: &mut PrometheusConfig| {
+        config.headers.insert("x-api-key".into(), "hun<ter".into());
+    };
+    // Servers in Go write `<` as an escape.
+    let says = r#"{"status":"error","errorType":"x","error":"no key hun\u003cter"}"#;
+    for status in [200, 422] {
+        let answer = ResponseTemplate::new(status).set_body_raw(says, "application/json");
+        contains(&refusal(with_key, answer).await, &["no key [header]"]);
+    }
+    let fake = Fake::with(with_key).await;
+    two_pods(&fake);
+    let warned = vector_text(&[]).replacen('{', r#"{"warnings":["no key hun\u003cter"],"#, 1);
+    fake.answer("kv_cache_usage_perc{", ok(&warned));
+    let sample = fake.sample().await;
+    assert_eq!(sample.absent, Absent::Unknown(Some("no key [header]".into())));
 }
 
 #[tokio::test]

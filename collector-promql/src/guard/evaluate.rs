@@ -153,7 +153,8 @@ impl Shared {
         }
     }
 
-    /// Returns what each of these selectors matches: from memory, unless `repeat` is set, or from the server.
+    /// Returns what each of these selectors matches: from memory, unless `repeat` is set or samples have become too old
+    /// since, or from the server.
     async fn probe(
         &self,
         selectors: &[Probe],
@@ -162,12 +163,14 @@ impl Shared {
     ) -> Result<HashMap<String, Matched>, Outcome> {
         let now = self.clock.now();
         let scope = self.scope(question);
+        let max_age = question.max_age.unwrap_or(self.settings.max_age);
         let mut matched: HashMap<String, Matched> = HashMap::new();
         if !repeat {
             let known = lock(&self.matched);
             let known = selectors.iter().filter_map(|Probe { text, by_model, .. }| {
-                let matched = known.get(&(scope, text.clone()), now)?;
-                let is_enough = !by_model || matched.models.is_some();
+                let (matched, read_at) = known.get(&(scope, text.clone()), now)?;
+                let is_enough = (!by_model || matched.models.is_some())
+                    && matched.decides_after(read_at.age(now), max_age);
                 is_enough.then(|| (text.clone(), matched.clone()))
             });
             matched.extend(known);
@@ -189,7 +192,7 @@ impl Shared {
                     of_selector.models.get_or_insert_default();
                 }
                 if of_selector.models.as_ref().is_none_or(|models| models.len() <= MODELS_KEPT) {
-                    known.insert((scope, text.clone()), of_selector.clone(), now);
+                    known.insert((scope, text.clone()), (of_selector.clone(), now), now);
                 }
                 matched.insert(text.clone(), of_selector);
             }

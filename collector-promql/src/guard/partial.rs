@@ -18,7 +18,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::selector::Selector;
 
 /// When each model was last matched.
-pub(super) type Heard = Arc<HashMap<ModelRef, Tick>>;
+pub(super) type LastMatched = Arc<HashMap<ModelRef, Tick>>;
 
 /// Selectors whose models are remembered.
 pub(super) const SELECTORS_MAX: usize = 256;
@@ -153,8 +153,8 @@ impl Shared {
         }
         let now = self.clock.now();
         let key = self.scoped(selector.text(), question);
-        let mut heard = lock(&self.heard);
-        let before = heard.get(&key, now).cloned().unwrap_or_default();
+        let mut last_matched = lock(&self.last_matched);
+        let before = last_matched.get(&key, now).cloned().unwrap_or_default();
         let is_remembered = |at: Tick| at.age(now) < self.settings.vanished_after * 2;
         let before = before.iter().filter(|(_, at)| is_remembered(**at));
         let mut known: HashMap<ModelRef, Tick> =
@@ -174,8 +174,8 @@ impl Shared {
                 absent.push(Absent { model: model.clone(), why: Why::Vanished(at.age(now)) });
             }
         }
-        heard.insert(key, Arc::new(known.clone()), now);
-        drop(heard);
+        last_matched.insert(key, Arc::new(known.clone()), now);
+        drop(last_matched);
         for model in self.expected(selector, &present) {
             if !known.contains_key(&model) && !present.contains_key(&model) {
                 absent.push(Absent { model, why: Why::NeverMatched });

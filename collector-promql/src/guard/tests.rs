@@ -3,9 +3,11 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use async_trait::async_trait;
 use collector_testkit::TokioClock;
 
 use super::*;
+use crate::refusal::RETRY_AFTER;
 
 mod local;
 mod whole;
@@ -207,6 +209,18 @@ async fn queries_share_the_probes_of_their_selectors() {
     world.ask(SUM).await;
     world.ask(&SUM.replace("sum", "max")).await;
     assert_eq!(world.asked(), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_remembered_probe_decides_nothing_once_its_samples_may_be_too_old() {
+    let world = World::new(Does::Value("7", 118));
+    check_value(&world.ask(SUM).await, "7");
+    pass(4).await;
+    world.does(Does::Value("7", 122));
+    let other = world.ask(&SUM.replace("sum", "max")).await;
+    check_refused(&other, 503, Some(Reason::Stale), "is 2m2s old");
+    check_refused(&world.ask(&SUM.replace("sum", "min")).await, 503, Some(Reason::Stale), "2m2s");
+    assert_eq!(world.asked(), (3, 2), "that it was too old stays true");
 }
 
 #[tokio::test(start_paused = true)]

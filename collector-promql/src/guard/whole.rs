@@ -29,7 +29,7 @@ use crate::local::{
     Held, HeldSample, HeldSeries, KnownLabels, Labels, NAME, NotLocal, Selection, Wanted,
     check_text, evaluate, metrics_of,
 };
-use crate::probe::Matched;
+use crate::probe::{Matched, age_of};
 use crate::query::Query;
 
 /// Different queries that a metric is read as a whole for.
@@ -352,8 +352,8 @@ impl Untimed {
         for (metric, body) in times {
             let of_metric = ages.entry(metric).or_default();
             for (labels, time) in answer::samples(body)? {
-                let age = Duration::try_from_secs_f64((self.at - time).max(0.0));
-                of_metric.insert(Labels::new(labels), age.map_err(|error| error.to_string())?);
+                let age = age_of(self.at - time).ok_or("a time is not a number")?;
+                of_metric.insert(Labels::new(labels), age);
             }
         }
         let age_of = |metric: &str, labels: &Labels| ages.get(metric)?.get(labels).copied();

@@ -316,11 +316,11 @@ fn concurrent_changes_lose_no_record(cache: &dyn MetricsCache) {
         });
         let together = &together;
         scope.spawn(move || {
-            let _retains = retains;
             together.wait();
             for _ in 0..ROUNDS / 10 {
                 cache.retain(&mut |_| true);
             }
+            drop(retains);
         });
     });
     let stats = cache.stats();

@@ -350,3 +350,16 @@ async fn a_metric_that_is_no_longer_asked_for_is_no_longer_read() {
     ask(&guard, queue_of(1)).await;
     assert_eq!(fleet.asked(), (0, 1, 1));
 }
+
+#[test]
+fn a_sample_whose_time_is_no_number_has_no_age() {
+    let answer = |labels: &str, value: &str| vector(&sample(labels, value)).body;
+    let metrics = ["m".to_owned()];
+    let timed = |time| {
+        let values = answer(r#""__name__":"m""#, "1");
+        let times = HashMap::from([("m".to_owned(), answer("", time))]);
+        super::super::whole::Untimed::read(&values, &metrics).unwrap().timed(&times, Tick::MIN)
+    };
+    assert!(timed("1").is_ok());
+    assert!(timed("NaN").is_err());
+}
