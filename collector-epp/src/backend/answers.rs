@@ -72,26 +72,11 @@ pub(crate) fn answers(fleet: &Fleet, models: &[ModelRef], wish: Wish<'_>, now: T
         let as_of = room.tried_at.map_or(state.changed_at, |at| at.max(state.changed_at));
         for id in models {
             let model = ModelRef::new(id.clone(), namespace.clone());
-            let answer = match room.served.get(id) {
-                Some(served) => answer(&model, served, &room, &state, wish, as_of),
-                None => match (unknown(&room, &state, Operation::Fetch), state.outdated.first()) {
-                    (Some(error), _) => Answer::Failed(error),
-                    (None, Some(error)) if !room.is_requested(id) => {
-                        Answer::Failed(discovery_error(error, Operation::Fetch))
-                    }
-                    (None, outdated) => {
-                        let lately = fleet.served_lately(&state, &model, now);
-                        if lately || room.is_requested(id) {
-                            let mut sample = ModelSample::new(as_of, Vec::new());
-                            // A model that only an endpoint picker knows may have pods that are no targets.
-                            sample.lists_pods = lately && outdated.is_none();
-                            room.add_endpoint_picker(id, &mut sample, wish);
-                            Answer::Found(sample)
-                        } else {
-                            Answer::Missing { as_of, last_seen: None }
-                        }
-                    }
-                },
+            let answer = if let Some(served) = room.served.get(id) {
+                answer(&model, served, &room, &state, wish, as_of)
+            } else {
+                let lately = fleet.served_lately(&state, &model, now);
+                not_served(&model, &room, &state, lately, wish, as_of)
             };
             answers.insert(model, answer);
         }
@@ -185,6 +170,32 @@ impl Room {
             sample.warnings.push(warning.into());
         }
     }
+}
+
+/// The answer about a model that no page serves. `lately`: one did within the window.
+fn not_served(
+    model: &ModelRef,
+    room: &Room,
+    state: &State,
+    lately: bool,
+    wish: Wish<'_>,
+    as_of: Tick,
+) -> Answer {
+    if let Some(error) = unknown(room, state, Operation::Fetch) {
+        return Answer::Failed(error);
+    }
+    let (is_requested, outdated) = (room.is_requested(&model.model), state.outdated.first());
+    if let (Some(error), false) = (outdated, is_requested) {
+        return Answer::Failed(discovery_error(error, Operation::Fetch));
+    }
+    if !lately && !is_requested {
+        return Answer::Missing { as_of, last_seen: None };
+    }
+    let mut sample = ModelSample::new(as_of, Vec::new());
+    // A model that only an endpoint picker knows may have pods that are no targets.
+    sample.lists_pods = lately && outdated.is_none();
+    room.add_endpoint_picker(&model.model, &mut sample, wish);
+    Answer::Found(sample)
 }
 
 fn answer(

@@ -175,3 +175,18 @@ async fn targets_from_before_are_no_proof_that_there_are_no_others() {
     let listed = backend.list_models(ListAsk::new(&clock)).await;
     assert_eq!(listed.unwrap_err().kind(), ErrorKind::Dns);
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_a_picker_holds_are_known_whatever_the_targets_are() {
+    let labels = "model_name=\"m\",target_model_name=\"m\"";
+    let page = format!("llm_d_epp_flow_control_queue_size{{{labels}}} 3\n");
+    let picker = FakePod::with_page(&page).await;
+    let told = Told::default();
+    let target = TargetSpec { engine: Some("epp".into()), ..picker.target("epp-0") };
+    told.tell(&[(target, false)]);
+    let backend = told.backend();
+    found(answer(&backend, "m").await);
+    told.fail();
+    let sample = found(answer(&backend, "m").await);
+    assert_eq!((sample.endpoint_picker.queued_requests(), sample.lists_pods), (Some(3), false));
+}
