@@ -214,7 +214,7 @@ impl Door {
     fn direct(prometheus: &PrometheusServer) -> Result<Self> {
         let url = prometheus.url();
         let address = url.trim_start_matches("http://").trim_end_matches('/').parse();
-        Ok(Self { address: address.with_context(|| format!("{url} is no address"))? })
+        Ok(Self { address: address.with_context(|| format!("{url} is not an address"))? })
     }
 
     fn guarded(collector: &Serving) -> Self {

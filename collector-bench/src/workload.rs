@@ -100,14 +100,9 @@ pub(crate) async fn collector_of(models: &[ModelRef]) -> Result<Arc<CachingColle
 /// A collector that knows these models, each with a variant that has all of its pods.
 pub(crate) async fn collector_with_variants(models: &[ModelRef]) -> Result<CachingCollector> {
     let variant = |(number, model): (usize, &ModelRef)| VariantSpec {
-        name: format!("variant-{number}").into(),
-        namespace: model.namespace.clone(),
-        model: model.model.clone(),
         accelerator: Some("H100".into()),
-        cost: 10.0,
-        pods: "*".to_owned(),
         max_batch: Some(256),
-        fetch_interval: None,
+        ..VariantSpec::new(format!("variant-{number}"), model)
     };
     let directory = StaticDirectory::new(models.iter().enumerate().map(variant).collect())?;
     read_all(builder(models).directory(Arc::new(directory)).build()?, models).await

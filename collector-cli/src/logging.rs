@@ -197,7 +197,11 @@ fn of_level(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_default(own.min(LevelFilter::WARN)).with_target("collector", own)
+    Targets::new()
+        .with_default(own.min(LevelFilter::WARN))
+        // Each of its errors is one of ours as well.
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_target("collector", own)
 }
 
 #[cfg(test)]

@@ -39,16 +39,25 @@ impl Built {
 
 #[cfg(feature = "kubernetes")]
 mod build {
+    use std::any::Any;
     use std::sync::Arc;
 
     use collector_core::Clock;
     use collector_kubernetes::{Cluster, ClusterConfig, PageSource};
 
     use super::Built;
+    use crate::compose::NamedBackend;
     use crate::error::ConfigError;
     use crate::schema::CollectorConfig;
 
     impl CollectorConfig {
+        /// The cluster among backends that were built: a client that is [given](Cluster::set_client) to it is used for all
+        /// that is asked of the cluster.
+        pub fn cluster_of(backends: &[NamedBackend]) -> Option<Cluster> {
+            let mut backends = backends.iter().map(|(_, backend)| -> &dyn Any { &**backend });
+            backends.find_map(<dyn Any>::downcast_ref::<Cluster>).cloned()
+        }
+
         /// The cluster as `kubernetes` describes it, with the pages that direct scraping has from it.
         ///
         /// # Errors
@@ -91,6 +100,7 @@ mod scrape {
     use collector_epp::{EppBackend, EppConfig};
     use collector_kubernetes::{Cluster, ClusterPages, Page};
 
+    use crate::kubernetes::ScrapeFrom;
     use crate::schema::CollectorConfig;
 
     /// The token that each pod of a cluster has.
@@ -122,7 +132,13 @@ mod scrape {
         }
         let names = Engines::new(&settings.engines).map(|engines| engines.names());
         let engines = names.unwrap_or_default().into_iter().collect();
-        let targets = Box::new(ClusterTargets { pages, engines });
+        let remedy = match config.kubernetes.scrape {
+            Some(ScrapeFrom::EndpointSlices) => {
+                "does the API server answer, and has a Service with the labels of kubernetes.scrape_selector pods?"
+            }
+            _ => "does the API server answer, and does an InferencePool select pods?",
+        };
+        let targets = Box::new(ClusterTargets { pages, engines, remedy });
         let backend =
             EppBackend::with_discovery(settings.clone(), vec![targets], Arc::clone(clock));
         let backend = backend.map_err(|error| settings.with_section(&error.to_string()))?;
@@ -140,12 +156,17 @@ mod scrape {
         pages: ClusterPages,
         /// The engines that are known: a label may name any other, which is then recognised by its page.
         engines: HashSet<EngineName>,
+        remedy: &'static str,
     }
 
     #[async_trait]
     impl Discovery for ClusterTargets {
         fn source(&self) -> &'static str {
             "kubernetes.scrape"
+        }
+
+        fn remedy(&self) -> &'static str {
+            self.remedy
         }
 
         async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {

@@ -82,16 +82,8 @@ mod tests {
     use super::*;
 
     fn spec(name: &str, pods: &str) -> VariantSpec {
-        VariantSpec {
-            name: name.into(),
-            namespace: "n".into(),
-            model: "m".into(),
-            accelerator: None,
-            cost: 3.0,
-            pods: pods.into(),
-            max_batch: None,
-            fetch_interval: None,
-        }
+        let model = ModelRef::new("m", "n");
+        VariantSpec { cost: 3.0, pods: pods.into(), ..VariantSpec::new(name, &model) }
     }
 
     /// The configured variants by the first letters of their pods, and those that are found.

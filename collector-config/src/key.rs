@@ -214,7 +214,7 @@ impl Kind {
                 match items {
                     Some(items) => Ok(texts(items)),
                     None => {
-                        Err("the list holds something that is no text: put each item in quotes"
+                        Err("the list holds something that is not text: put each item in quotes"
                             .to_owned())
                     }
                 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a backend author writes.
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::model::{BackendName, ModelRef};
 ///
 /// Show that an implementation keeps this contract with `collector_testkit::conformance::backend`.
 #[async_trait]
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: Any + Send + Sync {
     /// Returns the backend's name in readings, errors, logs and metrics: at most 32 of a-z, 0-9 and hyphens,
     /// always the same.
     fn name(&self) -> &str;

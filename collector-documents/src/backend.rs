@@ -57,7 +57,7 @@ impl BackendDocument {
             return None;
         }
         let mut text = format!(
-            "its circuit is {}: {} of the last {} looks failed",
+            "its circuit is {}: {} of the last {} fetches failed",
             self.breaker, self.recent_failures, self.recent_looks
         );
         if let Some(seconds) = self.retry_in_seconds {

@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Documents as JSON text.
 
+mod writer;
+
 use std::fmt::Write as _;
 
 use memchr::memchr2;
 use serde::Serialize;
+
+use writer::Writer;
 
 /// The document on one line, without a control character: see [`escape_controls`].
 ///
 /// # Panics
 /// If a key of the document is no text, or it cannot be serialised. The documents of this crate always can.
 pub fn to_json(document: &impl Serialize) -> String {
-    let json = serde_json::to_string(document);
-    escape_controls(json.expect(SERIALISABLE))
+    sized_json(document, 0)
 }
 
 const SERIALISABLE: &str = "documents have text keys and no failing serializers";
 
 /// The same for a document of about this many bytes.
 pub(crate) fn sized_json(document: &impl Serialize, bytes: usize) -> String {
-    let mut json = Vec::with_capacity(bytes);
-    serde_json::to_writer(&mut json, document).expect(SERIALISABLE);
-    escape_controls(String::from_utf8(json).expect("JSON is UTF-8"))
+    let mut writer = Writer(Vec::with_capacity(bytes));
+    document.serialize(&mut writer).expect(SERIALISABLE);
+    String::from_utf8(writer.0).expect("JSON is UTF-8")
 }
 
 /// Escapes the control characters beyond ASCII's first 32 in JSON text, which JSON does not ask for and terminals need.

@@ -9,6 +9,7 @@ use collector_core::{
     Replicas,
 };
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use crate::endpoint_picker::EndpointPickerDocument;
@@ -410,11 +411,13 @@ fn row_reasons<'a>(
     all
 }
 
+const TO_THE_MILLISECOND: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+
 /// RFC 3339 in UTC, to the millisecond.
 fn rfc3339(time: SystemTime) -> String {
     // Years beyond 9999 cannot be written; a wall clock that far off is shown as the epoch.
     let timestamp = Timestamp::try_from(time).unwrap_or_default();
-    format!("{timestamp:.3}")
+    TO_THE_MILLISECOND.timestamp_to_string(&timestamp)
 }
 
 #[cfg(test)]

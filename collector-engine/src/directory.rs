@@ -40,6 +40,22 @@ pub struct VariantSpec {
     pub fetch_interval: Option<Duration>,
 }
 
+impl VariantSpec {
+    /// A variant that every pod of the model belongs to, with the defaults of a configuration.
+    pub fn new(name: impl Into<VariantName>, model: &ModelRef) -> Self {
+        Self {
+            name: name.into(),
+            namespace: model.namespace.clone(),
+            model: model.model.clone(),
+            accelerator: None,
+            cost: default_cost(),
+            pods: every_pod(),
+            max_batch: None,
+            fetch_interval: None,
+        }
+    }
+}
+
 fn default_cost() -> f64 {
     DEFAULT_COST
 }
@@ -88,7 +104,7 @@ impl StaticDirectory {
                 return Err(fail(reason));
             }
             if !spec.cost.is_finite() || spec.cost < 0.0 {
-                return Err(fail("its cost is no amount: write 0 or more"));
+                return Err(fail("its cost is not an amount: write 0 or more"));
             }
             if !names.insert((spec.namespace.clone(), spec.name.clone())) {
                 return Err(fail("another variant of its namespace has the same name"));
@@ -139,16 +155,8 @@ mod tests {
     use super::*;
 
     fn spec(name: &str, pods: &str) -> VariantSpec {
-        VariantSpec {
-            name: name.into(),
-            namespace: "prod".into(),
-            model: "org/m".into(),
-            accelerator: None,
-            cost: 10.0,
-            pods: pods.into(),
-            max_batch: None,
-            fetch_interval: None,
-        }
+        let model = ModelRef::new("org/m", "prod");
+        VariantSpec { pods: pods.into(), ..VariantSpec::new(name, &model) }
     }
 
     #[test]

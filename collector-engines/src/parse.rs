@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
         match self.peek() {
             Some('"') => self.quoted(),
             Some(c) if in_bare_value(c) => Ok(self.take_while(in_bare_value).into()),
-            _ => Err(self.expected("the value of the label, quoted where it is no plain word")),
+            _ => Err(self.expected("the value of the label, quoted where it is not a plain word")),
         }
     }
 
@@ -292,7 +292,7 @@ mod tests {
         check("a{b=\"c", "at character 7: expected a closing quote, found the end");
         check("a{b=c,b=d}", "at character 7: expected another label than before, found 'b'");
         check("a{b=>c}", {
-            "at character 5: expected the value of the label, quoted where it is no plain word, \
+            "at character 5: expected the value of the label, quoted where it is not a plain word, \
              found '>'"
         });
         check("a{b=~\"(\"}", "at character 6: expected a pattern that can be compiled, found '\"'");

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The server: HTTP/1 on connections with TLS.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_transport::server::{Listener, Stream, client_certificates, serve_until};
+use collector_transport::server::{
+    Answering, Body, Http, Listener, Stream, client_certificates, serve_http,
+};
+use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::counters;
 use crate::service::ExternalMetrics;
@@ -25,23 +25,25 @@ const HEAD_WITHIN: Duration = Duration::from_secs(60);
 ///
 /// The listener must have TLS, and ask clients for a certificate
 /// ([`asks_clients`](collector_transport::server::ServerTlsSettings::asks_clients)): nobody else is served.
-pub async fn serve(listener: Listener, api: Arc<ExternalMetrics>, stop: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: Listener,
+    api: Arc<ExternalMetrics>,
+    stop: impl Future<Output = ()> + Send,
+) {
     counters::announce();
     let known = Arc::clone(&api);
-    let connect = move |stream: Stream, _: SocketAddr| {
-        let (api, certificates) = (Arc::clone(&api), Arc::new(client_certificates(&stream)));
-        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+    let connect = move |stream: &Stream, _: SocketAddr| {
+        let (api, certificates) = (Arc::clone(&api), Arc::new(client_certificates(stream)));
+        let answer = Box::new(move |request: Request<Incoming>| {
             let (api, certificates) = (Arc::clone(&api), Arc::clone(&certificates));
-            async move { Ok::<_, Infallible>(api.answer(&request, &certificates).await) }
+            let answer =
+                async move { Ok(api.answer(&request, &certificates).await.map(Body::new)) };
+            Box::pin(answer) as Answering
         });
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_WITHIN)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service)
+        Http { head_bytes: HEAD_BYTES_MAX, head_within: HEAD_WITHIN, answer }
     };
     tokio::select! {
-        () = serve_until(listener, connect, stop) => {}
+        () = serve_http(listener, Arc::new(connect), Box::pin(stop)) => {}
         () = known.trust.keep_current() => {}
     }
 }

@@ -148,7 +148,7 @@ impl ExternalMetrics {
             Err(refusal) => return Err(self.refused(refusal, user, metric).await),
         };
         let Some(quantity) = quantity(measured.value) else {
-            let message = format!("{} is no quantity", measured.value);
+            let message = format!("{} is not a quantity", measured.value);
             return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, message));
         };
         let age = measured.sampled_at.age(self.clock.now());

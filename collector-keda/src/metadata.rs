@@ -312,7 +312,7 @@ fn pending_credit(object: &ScaledObjectRef, signal: &Signal) -> Result<bool, Inv
     match value(object, "pendingCredit")? {
         None | Some("false") => Ok(false),
         Some("true") if signal.is_of_supply() => {
-            Err(Invalid(format!("pendingCredit: {} is no demand that pods take", signal.name())))
+            Err(Invalid(format!("pendingCredit: {} is not a demand that pods take", signal.name())))
         }
         Some("true") => Ok(true),
         Some(text) => {

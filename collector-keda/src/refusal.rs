@@ -243,7 +243,7 @@ impl Refusal {
                 "the pods of {model} export histograms with different buckets, of which no quantile is known"
             )),
             Unknown::NothingEnded(latency) => Self::unknown(format!(
-                "requests run at {model}, and none had a {} within the window",
+                "requests run at {model}, or may do so, and none had a {} at a serving pod within the window",
                 latency.name()
             )),
             Unknown::Impossible(value) => Self::unknown(format!(

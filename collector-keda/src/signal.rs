@@ -468,13 +468,18 @@ impl<'a> View<'a> {
         if held.value == 0.0 {
             return Ok(Measured { value: at_pods.value, ..at_pods.both(held) });
         }
-        let lengths = self.pods().filter_map(|pod| pod.avg_input_tokens.filter(|it| *it > 0.0));
-        let (sum, count) = lengths.fold((0.0, 0_u32), |(sum, n), length| (sum + length, n + 1));
+        let is_known = |pod: &&ReplicaMetrics| pod.avg_input_tokens.is_some_and(|it| it > 0.0);
+        let (mut sum, mut count, mut sampled_at) = (0.0, 0_u32, held.sampled_at);
+        for pod in self.pods().filter(is_known) {
+            sum += self.number(pod, Field::AvgInputTokens)?;
+            count += 1;
+            sampled_at = sampled_at.min(pod.sampled_at(Field::AvgInputTokens));
+        }
         if count == 0 {
             return Err(Unknown::PromptLength);
         }
-        let held = Measured { value: held.value * sum / f64::from(count), ..held };
-        Ok(at_pods.plus(held))
+        let value = held.value * sum / f64::from(count);
+        Ok(at_pods.plus(Measured { value, sampled_at, ..held }))
     }
 
     /// Prompt tokens of the requests that wait at pods.

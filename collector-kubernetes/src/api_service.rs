@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who serves a group of the cluster's API: the group of External Metrics has one server in a cluster, which is often KEDA.
 
+use collector_core::ErrorKind;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::{Api, Client, Error};
+
+use crate::cluster::Cluster;
 
 /// The APIService of External Metrics.
 pub const EXTERNAL_METRICS: &str = "v1beta1.external.metrics.k8s.io";
@@ -42,21 +44,33 @@ impl ApiServiceOwner {
     }
 }
 
-/// Reads who serves an APIService, for example [`EXTERNAL_METRICS`].
-///
-/// # Errors
-/// Why that is not known, in words.
-pub async fn api_owner(client: &Client, name: &str) -> Result<ApiOwner, String> {
-    let services: Api<APIService> = Api::all(client.clone());
-    let service = services.get_opt(name).await.map_err(|error| match &error {
-        Error::Api(status) if status.code == 403 => {
-            format!("APIService {name} may not be read: allow get on apiservices (apiregistration.k8s.io)")
-        }
-        error => format!("APIService {name} cannot be read: {error}"),
-    })?;
-    let Some(service) = service else { return Ok(ApiOwner::None) };
+impl Cluster {
+    /// Reads who serves an APIService, for example [`EXTERNAL_METRICS`].
+    ///
+    /// # Errors
+    /// Why that is not known, in words.
+    pub async fn api_owner(&self, name: &str) -> Result<ApiOwner, String> {
+        let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{name}");
+        let service = match self.ask_for(&path).await {
+            Ok((_, text)) => serde_json::from_slice::<APIService>(&text)
+                .map_err(|error| format!("APIService {name} cannot be read: {error}"))?,
+            Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(ApiOwner::None),
+            Err(failure) if failure.kind == ErrorKind::Forbidden => {
+                return Err(format!(
+                    "APIService {name} may not be read: allow get on apiservices (apiregistration.k8s.io)"
+                ));
+            }
+            Err(failure) => {
+                return Err(format!("APIService {name} cannot be read: {}", failure.why));
+            }
+        };
+        Ok(owner_of(service))
+    }
+}
+
+fn owner_of(service: APIService) -> ApiOwner {
     let Some(reference) = service.spec.and_then(|spec| spec.service) else {
-        return Ok(ApiOwner::ApiServer);
+        return ApiOwner::ApiServer;
     };
     let conditions = service.status.and_then(|status| status.conditions).unwrap_or_default();
     let available = conditions.into_iter().find(|condition| condition.type_ == "Available");
@@ -64,29 +78,29 @@ pub async fn api_owner(client: &Client, name: &str) -> Result<ApiOwner, String> 
     let problem = available
         .filter(|_| is_available == Some(false))
         .and_then(|condition| condition.message.or(condition.reason));
-    Ok(ApiOwner::Service(ApiServiceOwner {
+    ApiOwner::Service(ApiServiceOwner {
         namespace: reference.namespace.unwrap_or_default(),
         name: reference.name.unwrap_or_default(),
         port: reference.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
         is_available,
         problem: problem.unwrap_or_default(),
-    }))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use collector_testkit::kubernetes::Cluster;
+    use collector_testkit::kubernetes;
     use serde_json::{Value, json};
 
     use super::*;
 
     #[tokio::test]
     async fn the_owner_of_the_metrics_api_is_the_service_of_its_apiservice() {
-        let cluster = Cluster::start().await.unwrap();
-        let client = Client::try_from(kube::Config::new(cluster.url().parse().unwrap())).unwrap();
-        assert_eq!(api_owner(&client, EXTERNAL_METRICS).await, Ok(ApiOwner::None));
+        let server = kubernetes::Cluster::start().await.unwrap();
+        let cluster = Cluster::of(&server);
+        assert_eq!(cluster.api_owner(EXTERNAL_METRICS).await, Ok(ApiOwner::None));
         let apply = |service: Value, status: Value| {
-            cluster.apply(json!({
+            server.apply(json!({
                 "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
                 "metadata": {"name": EXTERNAL_METRICS},
                 "spec": {
@@ -97,7 +111,7 @@ mod tests {
             }));
         };
         apply(Value::Null, json!({}));
-        assert_eq!(api_owner(&client, EXTERNAL_METRICS).await, Ok(ApiOwner::ApiServer));
+        assert_eq!(cluster.api_owner(EXTERNAL_METRICS).await, Ok(ApiOwner::ApiServer));
         let keda = json!({"namespace": "keda", "name": "keda-operator-metrics-apiserver"});
         let mut expected = ApiServiceOwner {
             namespace: "keda".to_owned(),
@@ -107,7 +121,7 @@ mod tests {
             problem: String::new(),
         };
         apply(keda.clone(), json!({}));
-        let owner = api_owner(&client, EXTERNAL_METRICS).await;
+        let owner = cluster.api_owner(EXTERNAL_METRICS).await;
         assert_eq!(owner, Ok(ApiOwner::Service(expected.clone())));
         let condition = |status, message| {
             json!({"conditions": [
@@ -117,15 +131,15 @@ mod tests {
         };
         apply(keda.clone(), condition("True", "all checks passed"));
         expected.is_available = Some(true);
-        let owner = api_owner(&client, EXTERNAL_METRICS).await;
+        let owner = cluster.api_owner(EXTERNAL_METRICS).await;
         assert_eq!(owner, Ok(ApiOwner::Service(expected.clone())));
         apply(keda, condition("False", "connection refused"));
         expected.is_available = Some(false);
         expected.problem = "connection refused".to_owned();
-        let owner = api_owner(&client, EXTERNAL_METRICS).await;
+        let owner = cluster.api_owner(EXTERNAL_METRICS).await;
         assert_eq!(owner, Ok(ApiOwner::Service(expected)));
-        cluster.allow(|_| false);
-        let error = api_owner(&client, EXTERNAL_METRICS).await.unwrap_err();
+        server.allow(|_| false);
+        let error = cluster.api_owner(EXTERNAL_METRICS).await.unwrap_err();
         assert!(error.contains("allow get on apiservices"), "{error}");
     }
 }

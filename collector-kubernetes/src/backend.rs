@@ -17,6 +17,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::{Cluster, Shared};
+use crate::failure::Failure;
 use crate::live;
 use crate::store::{Known, Store};
 use crate::watches::{Lost, Unheard};
@@ -24,8 +25,8 @@ use crate::watches::{Lost, Unheard};
 /// The backend's name.
 pub const NAME: &str = "kubernetes";
 
-/// How long a request may take by default. A list of 10 000 pods takes a few of them.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request may take by default, as one to a Prometheus. All lists together may take three times that.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Conditions that a probe shows one by one.
 const CONDITIONS_SHOWN: usize = 20;
@@ -113,7 +114,13 @@ pub(crate) fn answer(store: &Store, model: &ModelRef, operation: Operation) -> A
 
 pub(crate) fn error_of(unheard: Unheard, operation: Operation) -> BackendError {
     let error = BackendError::new(unheard.kind, NAME.into(), operation, "the API server");
-    error.with_detail(unheard.why)
+    let error = error.with_detail(unheard.why);
+    if unheard.kind != ErrorKind::Timeout {
+        return error;
+    }
+    error.with_remedy(
+        "is the API server overloaded, or does a firewall or a NetworkPolicy drop what is sent to it?",
+    )
 }
 
 /// Waits until the live source has tried everything, or lists everything if it does not run.
@@ -122,9 +129,10 @@ pub(crate) async fn bring_up_to_date(
     time_left: Duration,
     permits: &dyn Permits,
 ) -> Result<(), Unheard> {
-    // A little less than the time left, so that the reason is still returned.
-    let deadline = Instant::now() + time_left.mul_f64(0.97);
+    // A little less, so that the reason is still returned.
+    let time_left = time_left.mul_f64(0.97);
     if shared.is_live.load(Ordering::Relaxed) {
+        let deadline = Instant::now() + time_left;
         let mut news = shared.store.news();
         while !shared.store.is_tried() {
             match timeout_at(deadline, news.changed()).await {
@@ -134,35 +142,49 @@ pub(crate) async fn bring_up_to_date(
             }
         }
     } else {
-        let listing = timeout_at(deadline, list_all(shared, permits)).await;
-        listing.unwrap_or_else(|_| {
-            let why = "the objects could not be listed in time".to_owned();
-            Err(Unheard { kind: ErrorKind::Timeout, why })
-        })?;
+        list_all(shared, permits, time_left).await?;
     }
     shared.store.settle();
     Ok(())
 }
 
-/// Lists all objects once. Callers that come meanwhile share the next list.
-async fn list_all(shared: &Shared, permits: &dyn Permits) -> Result<(), Unheard> {
+/// Lists all objects once, in this time. Callers that come meanwhile share the next list.
+async fn list_all(
+    shared: &Shared,
+    permits: &dyn Permits,
+    time_left: Duration,
+) -> Result<(), Unheard> {
+    let deadline = Instant::now() + time_left;
+    let late = |what: &str| {
+        let within = time_left.as_secs_f64();
+        Failure::new(ErrorKind::Timeout, format!("{what} within {within:.1}s"))
+    };
+    let unheard = |failure: Failure| Unheard { kind: failure.kind, why: failure.why };
     let asked = shared.store.now();
+    let turn = timeout_at(deadline, shared.listing.acquire()).await;
+    let turn = turn.map_err(|_| unheard(late("the list before did not end")))?;
     // It is never closed.
-    let Ok(_turn) = shared.listing.acquire().await else { return Ok(()) };
+    let Ok(_turn) = turn else { return Ok(()) };
     if shared.listed().is_some_and(|began| began >= asked) {
         return Ok(());
     }
-    let client = shared.connection.client().await;
-    client.map_err(|failure| Unheard { kind: failure.kind, why: failure.why })?;
+    let client = timeout_at(deadline, shared.connection.client()).await;
+    let client = client.unwrap_or_else(|_| {
+        let why = late("the command of the kubeconfig for credentials has not ended").why;
+        Err(Failure::new(ErrorKind::Configuration, why))
+    });
+    client.map_err(unheard)?;
     let began = shared.store.now();
     let watches = shared.watches();
     shared.begin();
     let lists = watches.into_iter().map(|id| async {
         let watch = shared.watch(id);
-        if let Err(failure) = watch.list(permits).await {
-            let why = failure.to_string();
-            shared.store.lost(&watch.id, Lost { since: began, kind: failure.kind, why });
-        }
+        let (kind, why) = match timeout_at(deadline, watch.list(permits)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(failure)) => (failure.kind, failure.to_string()),
+            Err(_) => (ErrorKind::Timeout, late("no list").why),
+        };
+        shared.store.lost(&watch.id, Lost { since: shared.store.now(), kind, why });
     });
     join_all(lists).await;
     if shared.has_another_client() {

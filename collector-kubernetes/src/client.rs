@@ -2,16 +2,25 @@
 //! The client of the API server: made of a configuration, or given, and exchanged while the watches run.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use collector_core::text::shortened;
 use collector_core::{ErrorKind, Namespace};
+use collector_transport::root_cause;
+use jiff::Timestamp;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::failure::{Failure, cause_of};
+use crate::credentials;
+use crate::failure::Failure;
 use crate::pages::PageSource;
+
+/// How long before they expire credentials are renewed.
+const RENEW_BEFORE: Duration = Duration::from_secs(60);
 
 /// How the API server is reached, and which namespaces are watched.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -40,7 +49,7 @@ impl ClusterConfig {
     pub fn check(&self) -> Result<(), ClientError> {
         if let Some(name) = self.namespaces.iter().find(|name| !is_namespace(name.as_str())) {
             return Err(ClientError(format!(
-                "kubernetes.namespaces: {:?} is no name of a namespace: write letters, digits and hyphens",
+                "kubernetes.namespaces: {:?} cannot be the name of a namespace: write letters, digits and hyphens",
                 shortened(name.as_str())
             )));
         }
@@ -70,22 +79,33 @@ impl ClusterConfig {
             ClientError(format!(
                 "kubernetes.kubeconfig: cannot use {}: {}",
                 path.display(),
-                cause_of(&error)
+                root_cause(&error)
             ))
         })
     }
 
-    /// Makes a client. Files are read again; nothing is sent.
+    /// Makes a client. Files are read again, and a command for credentials runs for at most 10 s; nothing is sent.
     ///
     /// # Errors
     /// When the kubeconfig, the credentials or the certificates cannot be used, or when this is no pod of a cluster.
     pub async fn connect(&self) -> Result<Client, ClientError> {
+        self.make().await.map(|made| made.client)
+    }
+
+    async fn make(&self) -> Result<Made, ClientError> {
         let mut config = self.client_config().await?;
         // Watches have their own pauses.
         config.default_retry = false;
-        Client::try_from(config).map_err(|error| {
-            ClientError(format!("the credentials cannot be used: {}", cause_of(&error)))
-        })
+        let expires = credentials::obtain(&mut config.auth_info).await.map_err(ClientError)?;
+        let client = Client::try_from(config).map_err(|error| {
+            ClientError(format!("the credentials cannot be used: {}", root_cause(&error)))
+        })?;
+        // Of a time that is past, a command says that its credentials are for one request.
+        let lasts = expires.map(|expires| {
+            let left = expires.duration_since(Timestamp::now());
+            Duration::try_from(left).unwrap_or_default().saturating_sub(RENEW_BEFORE)
+        });
+        Ok(Made { client, renew_at: lasts.and_then(|lasts| Instant::now().checked_add(lasts)) })
     }
 
     async fn client_config(&self) -> Result<Config, ClientError> {
@@ -94,13 +114,13 @@ impl ClusterConfig {
                 KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
             let config = Config::from_custom_kubeconfig(self.read_kubeconfig()?, &options).await;
             config.map_err(|error| {
-                ClientError(format!("kubernetes.kubeconfig: {}", cause_of(&error)))
+                ClientError(format!("kubernetes.kubeconfig: {}", root_cause(&error)))
             })
         } else {
             Config::incluster().map_err(|error| {
                 ClientError(format!(
-                    "this is no pod with a service account ({}); set kubernetes.kubeconfig",
-                    cause_of(&error)
+                    "this is not a pod with a service account ({}); set kubernetes.kubeconfig",
+                    root_cause(&error)
                 ))
             })
         }
@@ -113,18 +133,35 @@ fn is_namespace(name: &str) -> bool {
     (1..=63).contains(&name.len()) && name.bytes().all(is_letter)
 }
 
+/// A client, and when its credentials are to be renewed.
+#[derive(Clone)]
+struct Made {
+    client: Client,
+    renew_at: Option<Instant>,
+}
+
 /// The client that is used now.
 pub(crate) struct Connection {
-    /// What it is made of again, after a refusal; `None`: it is given.
+    /// What it is made of again, after a refusal and before its credentials expire; `None`: it is given.
     config: Option<ClusterConfig>,
-    current: Mutex<Option<Client>>,
+    current: Mutex<Option<Made>>,
+    /// How the last try to make one has ended. Locked while one is made.
+    last_try: tokio::sync::Mutex<Result<(), Failure>>,
+    /// Counts the tries that have ended.
+    tries: AtomicU64,
     /// Counts the clients that were given.
     given: watch::Sender<u64>,
 }
 
 impl Connection {
     pub(crate) fn new(config: Option<ClusterConfig>) -> Self {
-        Self { config, current: Mutex::new(None), given: watch::Sender::new(0) }
+        Self {
+            config,
+            current: Mutex::new(None),
+            last_try: tokio::sync::Mutex::new(Ok(())),
+            tries: AtomicU64::new(0),
+            given: watch::Sender::new(0),
+        }
     }
 
     /// Sees each client that is given from now on.
@@ -134,15 +171,17 @@ impl Connection {
 
     /// Uses another client from now on, perhaps of another cluster.
     pub(crate) fn give(&self, client: Client) {
-        self.set(client);
-        self.given.send_modify(|count| *count += 1);
+        self.given.send_modify(|count| {
+            self.set(Made { client, renew_at: None });
+            *count += 1;
+        });
     }
 
-    fn set(&self, client: Client) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
+    fn set(&self, made: Made) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
     }
 
-    pub(crate) fn get(&self) -> Option<Client> {
+    fn current(&self) -> Option<Made> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -154,33 +193,52 @@ impl Connection {
         Some(format!("{}://{}{port}", url.scheme_str()?, url.host()?))
     }
 
-    /// Returns the client; makes it if there is none.
+    /// Returns the client; makes it if there is none, or if its credentials expire soon.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        match self.get() {
-            Some(client) => Ok(client),
+        match self.current() {
+            Some(Made { client, renew_at }) if renew_at.is_none_or(|at| Instant::now() < at) => {
+                Ok(client)
+            }
+            // Whether the former ones are still accepted is for the server to say.
+            Some(Made { client, .. }) => Ok(self.renew().await.unwrap_or(client)),
             None => self.renew().await,
         }
     }
 
-    /// Makes the client again, with the credentials as they are now. One that was given cannot be made.
+    /// Makes the client again, with the credentials as they are now. One that was given cannot be made. Callers that come
+    /// while one is made get that one.
     pub(crate) async fn renew(&self) -> Result<Client, Failure> {
-        let given = *self.given.borrow();
-        let config = match &self.config {
-            Some(config) if given == 0 => config,
-            _ => {
-                let missing =
-                    || Failure::new(ErrorKind::Configuration, "no client has been given yet");
-                return self.get().ok_or_else(missing);
+        let (given, tries) = (*self.given.borrow(), self.tries.load(Ordering::Relaxed));
+        if let Some(config) = self.config.as_ref().filter(|_| given == 0) {
+            let mut last_try = self.last_try.lock().await;
+            if self.tries.load(Ordering::Relaxed) == tries {
+                let made = config.make().await;
+                let made =
+                    made.map_err(|error| Failure::new(ErrorKind::Configuration, error.to_string()));
+                *last_try = made.map(|made| {
+                    let given = self.given.borrow();
+                    // One that was given meanwhile is the newer one.
+                    if *given == 0 {
+                        self.set(made);
+                    }
+                });
+                self.tries.fetch_add(1, Ordering::Relaxed);
             }
-        };
-        let client = config.connect().await;
-        let client =
-            client.map_err(|error| Failure::new(ErrorKind::Configuration, error.to_string()))?;
-        // One that was given meanwhile is the newer one.
-        if *self.given.borrow() == given {
-            self.set(client.clone());
+            last_try.clone()?;
         }
-        Ok(client)
+        let missing = || Failure::new(ErrorKind::Configuration, "no client has been given yet");
+        self.current().map(|made| made.client).ok_or_else(missing)
+    }
+
+    /// After a failure that other credentials may mend, reads them again: tokens expire, and authorities change.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub(crate) async fn renew_after(&self, failure: &Failure) -> Result<(), Failure> {
+        if matches!(failure.kind, ErrorKind::Unauthorized | ErrorKind::Tls) {
+            self.renew().await?;
+        }
+        Ok(())
     }
 }
 
@@ -203,25 +261,6 @@ mod tests {
             (Some(part), Some(error)) => assert!(error.contains(part), "{error:?} lacks {part:?}"),
             (expected, error) => panic!("expected {expected:?}, got {error:?}"),
         }
-    }
-
-    #[tokio::test]
-    async fn an_error_of_a_command_for_credentials_has_nothing_that_it_was_given_or_has_written() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let exec = "{apiVersion: client.authentication.k8s.io/v1, command: sh, interactiveMode: Never, \
-                    args: ['-c', 'echo tell-nobody; exit 3'], env: [{name: KEY, value: tell-nobody}]}";
-        let kubeconfig = format!(
-            "current-context: a\ncontexts: [{{name: a, context: {{cluster: c, user: u}}}}]\n\
-             clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:1'}}}}]\n\
-             users: [{{name: u, user: {{exec: {exec}}}}}]"
-        );
-        std::fs::write(file.path(), kubeconfig).unwrap();
-        let kubeconfig = Some(file.path().to_owned());
-        let config = ClusterConfig { kubeconfig, ..ClusterConfig::default() };
-        let Err(error) = config.connect().await else { panic!("the command fails") };
-        let error = error.to_string();
-        assert!(!error.contains("tell-nobody"), "{error}");
-        assert!(error.contains("the command of the kubeconfig") && error.contains('3'), "{error}");
     }
 
     #[test]

@@ -92,18 +92,13 @@ impl Cluster {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Uses this client from now on, also while the watches run: they begin again with it. What the former one told stays,
-    /// and ages, until everything is listed again; the new client may be one of another cluster.
+    /// Uses this client from now on, for all that is asked, also while the watches run: they begin again with it. What the
+    /// former one told stays, and ages, until everything is listed again; the new client may be one of another cluster.
     ///
     /// Make it with `default_retry = false` (`kube::Config`): the watches have pauses of their own, and a client that repeats
     /// requests by itself asks an overloaded server more often.
     pub fn set_client(&self, client: Client) {
         self.shared.connection.give(client);
-    }
-
-    /// The client that is used now, for other requests to the same API server.
-    pub fn client(&self) -> Option<Client> {
-        self.shared.connection.get()
     }
 
     /// The variants that objects of the cluster describe.
@@ -169,5 +164,17 @@ impl Shared {
 
     pub(crate) fn set_listed(&self, began: collector_core::Tick) {
         *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+    }
+}
+
+#[cfg(test)]
+impl Cluster {
+    /// A cluster with a client of a server on loopback.
+    pub(crate) fn of(server: &collector_testkit::kubernetes::Cluster) -> Self {
+        let cluster =
+            Self::without_client(Vec::new(), Arc::new(collector_testkit::TokioClock::new()));
+        let config = kube::Config::new(server.url().parse().unwrap());
+        cluster.set_client(Client::try_from(config).unwrap());
+        cluster
     }
 }

@@ -4,18 +4,20 @@
 
 use std::collections::BTreeMap;
 
+use collector_core::ErrorKind;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::PostParams;
-use kube::{Api, Client, Error};
 
-use crate::failure::cause_of;
+use crate::cluster::Cluster;
 
 /// Where every cluster has it.
 const NAMESPACE: &str = "kube-system";
 const CONFIG_MAP: &str = "extension-apiserver-authentication";
+
+/// Where reviews are asked for.
+const REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 
 /// How the API server shows itself, and how it names users: the ConfigMap `extension-apiserver-authentication`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,98 +69,98 @@ pub struct AccessAnswer {
     pub reason: String,
 }
 
-/// Reads how the API server shows itself.
-///
-/// # Errors
-/// Why it is not known, in words.
-pub async fn read_request_headers(client: &Client) -> Result<RequestHeaders, String> {
-    let place = format!("ConfigMap {NAMESPACE}/{CONFIG_MAP}");
-    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let config_map = config_maps.get(CONFIG_MAP).await.map_err(|error| match &error {
-        Error::Api(status) if status.code == 403 => format!(
-            "{place} may not be read: bind the Role extension-apiserver-authentication-reader of {NAMESPACE} to the service \
-             account of the collector"
-        ),
-        error => format!("{place} cannot be read: {}", cause_of(error)),
-    })?;
-    let data = config_map.data.unwrap_or_default();
-    let Some(client_ca) = data.get("requestheader-client-ca-file") else {
-        return Err(format!(
-            "{place} has no requestheader-client-ca-file: the API server is not set up for aggregation"
-        ));
-    };
-    let list = |key: &str| match data.get(key) {
-        None => Ok(Vec::new()),
-        Some(text) => serde_json::from_str::<Vec<String>>(text)
-            .map_err(|error| format!("{place}: {key} is no list of texts: {error}")),
-    };
-    Ok(RequestHeaders {
-        client_ca: client_ca.clone(),
-        allowed_names: list("requestheader-allowed-names")?,
-        username_headers: list("requestheader-username-headers")?,
-        uid_headers: list("requestheader-uid-headers")?,
-        group_headers: list("requestheader-group-headers")?,
-        extra_header_prefixes: list("requestheader-extra-headers-prefix")?,
-    })
-}
+impl Cluster {
+    /// Reads how the API server shows itself.
+    ///
+    /// # Errors
+    /// Why it is not known, in words.
+    pub async fn request_headers(&self) -> Result<RequestHeaders, String> {
+        let place = format!("ConfigMap {NAMESPACE}/{CONFIG_MAP}");
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps/{CONFIG_MAP}");
+        let answer = self.ask_for(&path).await.map_err(|failure| match failure.kind {
+            ErrorKind::Forbidden => format!(
+                "{place} may not be read: bind the Role extension-apiserver-authentication-reader of {NAMESPACE} to the \
+                 service account of the collector"
+            ),
+            _ => format!("{place} cannot be read: {}", failure.why),
+        })?;
+        let config_map = serde_json::from_slice::<ConfigMap>(&answer.1);
+        let config_map = config_map.map_err(|error| format!("{place} cannot be read: {error}"))?;
+        let data = config_map.data.unwrap_or_default();
+        let Some(client_ca) = data.get("requestheader-client-ca-file") else {
+            return Err(format!(
+                "{place} has no requestheader-client-ca-file: the API server is not set up for aggregation"
+            ));
+        };
+        let list = |key: &str| match data.get(key) {
+            None => Ok(Vec::new()),
+            Some(text) => serde_json::from_str::<Vec<String>>(text)
+                .map_err(|error| format!("{place}: {key} is not a list of texts: {error}")),
+        };
+        Ok(RequestHeaders {
+            client_ca: client_ca.clone(),
+            allowed_names: list("requestheader-allowed-names")?,
+            username_headers: list("requestheader-username-headers")?,
+            uid_headers: list("requestheader-uid-headers")?,
+            group_headers: list("requestheader-group-headers")?,
+            extra_header_prefixes: list("requestheader-extra-headers-prefix")?,
+        })
+    }
 
-/// Asks the API server whether a user may do something (`SubjectAccessReview`).
-///
-/// # Errors
-/// Why that is not known, in words.
-pub async fn review_access(
-    client: &Client,
-    question: &AccessQuestion<'_>,
-) -> Result<AccessAnswer, String> {
-    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let spec = SubjectAccessReviewSpec {
-        user: text(question.user),
-        uid: text(question.uid),
-        groups: Some(question.groups.to_vec()).filter(|groups| !groups.is_empty()),
-        extra: Some(question.extra.clone()).filter(|extra| !extra.is_empty()),
-        resource_attributes: Some(ResourceAttributes {
-            verb: text(question.verb),
-            group: text(question.group),
-            version: text(question.version),
-            resource: text(question.resource),
-            namespace: text(question.namespace),
-            ..ResourceAttributes::default()
-        }),
-        ..SubjectAccessReviewSpec::default()
-    };
-    let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
-    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
-    let answer = reviews.create(&PostParams::default(), &review).await;
-    let answer = answer.map_err(|error| match &error {
-        Error::Api(status) if status.code == 403 => {
-            "the service account of the collector may not create subjectaccessreviews: bind the ClusterRole \
-             system:auth-delegator to it"
-                .to_owned()
-        }
-        error => {
-            format!("the API server did not answer a SubjectAccessReview: {}", cause_of(error))
-        }
-    })?;
-    let Some(status) = answer.status else {
-        return Err("the API server answered a SubjectAccessReview without a status".to_owned());
-    };
-    Ok(AccessAnswer {
-        // Both at once is a contradiction, and no permission.
-        is_allowed: status.allowed && status.denied != Some(true),
-        reason: status.reason.or(status.evaluation_error).unwrap_or_default(),
-    })
+    /// Asks the API server whether a user may do something (`SubjectAccessReview`).
+    ///
+    /// # Errors
+    /// Why that is not known, in words.
+    pub async fn review_access(
+        &self,
+        question: &AccessQuestion<'_>,
+    ) -> Result<AccessAnswer, String> {
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let spec = SubjectAccessReviewSpec {
+            user: text(question.user),
+            uid: text(question.uid),
+            groups: Some(question.groups.to_vec()).filter(|groups| !groups.is_empty()),
+            extra: Some(question.extra.clone()).filter(|extra| !extra.is_empty()),
+            resource_attributes: Some(ResourceAttributes {
+                verb: text(question.verb),
+                group: text(question.group),
+                version: text(question.version),
+                resource: text(question.resource),
+                namespace: text(question.namespace),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let unanswered = |why: &dyn std::fmt::Display| {
+            format!("the API server did not answer a SubjectAccessReview: {why}")
+        };
+        let answer = self.post(REVIEWS, &review).await.map_err(|failure| match failure.kind {
+            ErrorKind::Forbidden => {
+                "the service account of the collector may not create subjectaccessreviews: bind the ClusterRole \
+                 system:auth-delegator to it"
+                    .to_owned()
+            }
+            _ => unanswered(&failure.why),
+        })?;
+        let answer = serde_json::from_slice::<SubjectAccessReview>(&answer);
+        let Some(status) = answer.map_err(|error| unanswered(&error))?.status else {
+            return Err(unanswered(&"it has no status"));
+        };
+        Ok(AccessAnswer {
+            // Both at once is a contradiction, and no permission.
+            is_allowed: status.allowed && status.denied != Some(true),
+            reason: status.reason.or(status.evaluation_error).unwrap_or_default(),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use collector_testkit::kubernetes::Cluster;
+    use collector_testkit::kubernetes;
     use serde_json::json;
 
     use super::*;
-
-    fn client(cluster: &Cluster) -> Client {
-        Client::try_from(kube::Config::new(cluster.url().parse().unwrap())).unwrap()
-    }
 
     fn config_map(data: &serde_json::Value) -> serde_json::Value {
         json!({
@@ -169,12 +171,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_config_map_says_how_the_api_server_shows_itself() {
-        let cluster = Cluster::start().await.unwrap();
-        let client = client(&cluster);
+        let server = kubernetes::Cluster::start().await.unwrap();
+        let cluster = Cluster::of(&server);
         // Without aggregation there is no authority.
-        let error = read_request_headers(&client).await.unwrap_err();
+        let error = cluster.request_headers().await.unwrap_err();
         assert!(error.contains("has no requestheader-client-ca-file"), "{error}");
-        cluster.apply(config_map(&json!({
+        server.apply(config_map(&json!({
             "requestheader-client-ca-file": "PEM",
             "requestheader-allowed-names": "[\"front-proxy-client\"]",
             "requestheader-username-headers": "[\"X-Remote-User\"]",
@@ -189,31 +191,34 @@ mod tests {
             group_headers: vec!["X-Remote-Group".to_owned()],
             extra_header_prefixes: vec!["X-Remote-Extra-".to_owned()],
         };
-        assert_eq!(read_request_headers(&client).await, Ok(expected));
+        assert_eq!(cluster.request_headers().await, Ok(expected));
         for names in ["front-proxy-client", "{}", "[1]"] {
-            cluster.apply(config_map(&json!({
+            server.apply(config_map(&json!({
                 "requestheader-client-ca-file": "PEM", "requestheader-allowed-names": names
             })));
-            let error = read_request_headers(&client).await.unwrap_err();
-            assert!(error.contains("requestheader-allowed-names is no list of texts"), "{error}");
+            let error = cluster.request_headers().await.unwrap_err();
+            assert!(
+                error.contains("requestheader-allowed-names is not a list of texts"),
+                "{error}"
+            );
         }
-        cluster.allow(|_| false);
-        let error = read_request_headers(&client).await.unwrap_err();
+        server.allow(|_| false);
+        let error = cluster.request_headers().await.unwrap_err();
         assert!(
             error.contains("bind the Role extension-apiserver-authentication-reader"),
             "{error}"
         );
-        cluster.allow(|_| true);
-        cluster.delete(collector_testkit::kubernetes::kinds::CONFIG_MAPS, NAMESPACE, CONFIG_MAP);
-        let error = read_request_headers(&client).await.unwrap_err();
+        server.allow(|_| true);
+        server.delete(collector_testkit::kubernetes::kinds::CONFIG_MAPS, NAMESPACE, CONFIG_MAP);
+        let error = cluster.request_headers().await.unwrap_err();
         assert!(error.contains("cannot be read"), "{error}");
     }
 
     #[tokio::test]
     async fn the_api_server_says_what_a_user_may_do() {
-        let mut cluster = Cluster::start().await.unwrap();
-        let client = client(&cluster);
-        cluster.allow(|access| access.namespace != "secret");
+        let mut server = kubernetes::Cluster::start().await.unwrap();
+        let cluster = Cluster::of(&server);
+        server.allow(|access| access.namespace != "secret");
         let (groups, extra) =
             (["a".to_owned()], BTreeMap::from([("scopes".to_owned(), vec!["x".to_owned()])]));
         let question = |namespace| AccessQuestion {
@@ -227,18 +232,18 @@ mod tests {
             resource: "collector-queue",
             namespace,
         };
-        let answer = review_access(&client, &question("prod")).await.unwrap();
+        let answer = cluster.review_access(&question("prod")).await.unwrap();
         assert_eq!(answer, AccessAnswer { is_allowed: true, reason: String::new() });
-        let answer = review_access(&client, &question("secret")).await.unwrap();
+        let answer = cluster.review_access(&question("secret")).await.unwrap();
         assert_eq!((answer.is_allowed, answer.reason.is_empty()), (false, false));
-        let asked = cluster.access_reviews().pop().unwrap();
+        let asked = server.access_reviews().pop().unwrap();
         assert_eq!((asked.user.as_str(), asked.verb.as_str()), ("hpa", "list"));
         assert_eq!(
             (asked.group.as_str(), asked.resource.as_str()),
             ("external.metrics.k8s.io", "collector-queue")
         );
         assert_eq!((asked.namespace.as_str(), asked.name.as_str()), ("secret", ""));
-        cluster.stop().await.unwrap();
-        review_access(&client, &question("prod")).await.unwrap_err();
+        server.stop().await.unwrap();
+        cluster.review_access(&question("prod")).await.unwrap_err();
     }
 }

@@ -10,7 +10,6 @@ use collector_core::ErrorKind;
 use collector_core::text::quote;
 use collector_transport::{find, root_cause};
 use http::StatusCode;
-use kube::client::AuthError;
 
 use crate::objects::Status;
 
@@ -40,7 +39,7 @@ impl Failure {
             kube::Error::Auth(_) => ErrorKind::Unauthorized,
             _ => kind_of(error),
         };
-        Self::new(kind, cause_of(error))
+        Self::new(kind, root_cause(error))
     }
 
     /// The failure of an answer that broke off.
@@ -88,17 +87,6 @@ impl fmt::Display for Failure {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// The cause of an error of the client. That of a command for credentials has what the command was given and has written,
-/// which may be secrets.
-pub(crate) fn cause_of(error: &(dyn Error + 'static)) -> String {
-    match find::<AuthError>(error) {
-        Some(AuthError::AuthExecRun { out, .. }) => {
-            format!("the command of the kubeconfig for credentials has failed ({})", out.status)
-        }
-        _ => root_cause(error),
     }
 }
 

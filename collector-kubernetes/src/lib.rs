@@ -11,6 +11,7 @@ mod backend;
 mod client;
 mod cluster;
 mod conditions;
+mod credentials;
 mod directory;
 mod extension;
 mod failure;
@@ -27,15 +28,13 @@ mod store;
 mod watch;
 mod watches;
 
-pub use api_service::{ApiOwner, ApiServiceOwner, EXTERNAL_METRICS, api_owner};
+pub use api_service::{ApiOwner, ApiServiceOwner, EXTERNAL_METRICS};
 pub use backend::NAME;
 pub use client::{ClientError, ClusterConfig};
 pub use cluster::Cluster;
 pub use conditions::Condition;
 pub use directory::ClusterDirectory;
-pub use extension::{
-    AccessAnswer, AccessQuestion, RequestHeaders, read_request_headers, review_access,
-};
+pub use extension::{AccessAnswer, AccessQuestion, RequestHeaders};
 pub use kube::Client;
 pub use listing::{ListedPod, ListedVariant};
 pub use pages::{ClusterPages, Page, PageSource, PagesUnknown, Selector};

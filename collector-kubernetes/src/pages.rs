@@ -51,7 +51,7 @@ impl Selector {
         let labels = pairs.collect::<Result<Labels, &str>>();
         labels.map(Self).map_err(|pair| {
             format!(
-                "{:?} is no label with its value; app=vllm,tier=prod is a selector",
+                "{:?} is not a label with its value; app=vllm,tier=prod is a selector",
                 collector_core::text::quote(pair)
             )
         })
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(labels("app==vllm,tier="), expected);
         for text in ["", "app", "app!=x", "=x", "a=b,,"] {
             let problem = Selector::parse(text).unwrap_err();
-            assert!(problem.contains("is no label with its value"), "{text}: {problem}");
+            assert!(problem.contains("is not a label with its value"), "{text}: {problem}");
         }
     }
 }

@@ -4,11 +4,13 @@
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use collector_core::{BackendError, ErrorKind, Namespace, Operation};
 use http::Request;
 use http::header::DATE;
+use http::response::Parts;
 use jiff::fmt::rfc2822;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::backend::error_of;
@@ -189,8 +191,7 @@ impl Cluster {
             }}
         });
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-        let request = Request::post(path).header("Content-Type", "application/json");
-        let (_, text) = self.ask(request.body(review.to_string().into_bytes())).await?;
+        let text = self.post(path, &review).await.map_err(failed)?;
         Ok(read::<Review>(&text, "its access review")?.status.allowed)
     }
 
@@ -244,7 +245,7 @@ impl Cluster {
                 if !is_token(&next) {
                     return Err(failed(Failure::new(
                         ErrorKind::BadAnswer,
-                        "its continue token is no token",
+                        "its continue token is not a token",
                     )));
                 }
             }
@@ -252,18 +253,36 @@ impl Cluster {
         Ok(found)
     }
 
-    async fn get(&self, path: &str) -> Result<(http::response::Parts, bytes::Bytes), BackendError> {
+    async fn get(&self, path: &str) -> Result<(Parts, Bytes), BackendError> {
+        self.ask_for(path).await.map_err(failed)
+    }
+
+    /// Asks the API server for the object at a path.
+    pub(crate) async fn ask_for(&self, path: &str) -> Result<(Parts, Bytes), Failure> {
         self.ask(Request::get(path).body(Vec::new())).await
+    }
+
+    /// Asks the API server to make an object, which it answers with one.
+    pub(crate) async fn post(&self, path: &str, object: &impl Serialize) -> Result<Bytes, Failure> {
+        let text = serde_json::to_vec(object)
+            .map_err(|error| Failure::new(ErrorKind::Configuration, error.to_string()))?;
+        let request = Request::post(path).header("Content-Type", "application/json");
+        Ok(self.ask(request.body(text)).await?.1)
     }
 
     async fn ask(
         &self,
         request: Result<Request<Vec<u8>>, http::Error>,
-    ) -> Result<(http::response::Parts, bytes::Bytes), BackendError> {
-        let request = request
-            .map_err(|error| failed(Failure::new(ErrorKind::Configuration, error.to_string())))?;
-        let client = self.shared.connection.client().await.map_err(failed)?;
-        requests::ask(&client, request).await.map_err(failed)
+    ) -> Result<(Parts, Bytes), Failure> {
+        let request =
+            request.map_err(|error| Failure::new(ErrorKind::Configuration, error.to_string()))?;
+        let connection = &self.shared.connection;
+        let answer = requests::ask(&connection.client().await?, request).await;
+        if let Err(failure) = &answer {
+            // The next question has the new ones.
+            connection.renew_after(failure).await?;
+        }
+        answer
     }
 }
 

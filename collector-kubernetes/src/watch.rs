@@ -182,11 +182,8 @@ impl Watch {
         Ok(version_of(event.object))
     }
 
-    /// After a refusal the credentials are read again: tokens expire.
     async fn renew_after(&self, failure: &Failure) {
-        if failure.kind == ErrorKind::Unauthorized
-            && let Err(failure) = self.connection.renew().await
-        {
+        if let Err(failure) = self.connection.renew_after(failure).await {
             self.lost(&failure);
         }
     }

@@ -39,13 +39,15 @@ pub(crate) struct Watches {
     states: BTreeMap<WatchId, Watch>,
     /// Why there is no client.
     no_client: Option<Unheard>,
+    /// Whether one has been asked for: a command for its credentials may take some seconds.
+    has_tried: bool,
 }
 
 impl Default for Watches {
     fn default() -> Self {
         let why = "no client has been given yet".to_owned();
         let unheard = Unheard { kind: ErrorKind::Configuration, why };
-        Self { states: BTreeMap::new(), no_client: Some(unheard) }
+        Self { states: BTreeMap::new(), no_client: Some(unheard), has_tried: false }
     }
 }
 
@@ -118,6 +120,7 @@ impl Watches {
     /// There is no client, and why.
     pub(crate) fn no_client(&mut self, why: Unheard) {
         self.no_client = Some(why);
+        self.has_tried = true;
     }
 
     /// The watch was heard, or its list is complete. Returns whether it was not heard before.
@@ -215,8 +218,10 @@ impl Watches {
 
     /// Whether each has been tried: listed, or lost.
     pub(crate) fn are_tried(&self) -> bool {
-        self.no_client.is_some()
-            || self.states.values().all(|watch| watch.heard.is_some() || watch.lost.is_some())
+        if self.no_client.is_some() {
+            return self.has_tried;
+        }
+        self.states.values().all(|watch| watch.heard.is_some() || watch.lost.is_some())
     }
 
     /// The age of each kind that is listed: that of the watch that was heard longest ago.

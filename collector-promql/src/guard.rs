@@ -194,7 +194,7 @@ impl Shared {
             if self.upstream.is_none() {
                 return Self::without_server("it is about the past");
             }
-            return self.past(question).await;
+            return self.past(question, query.of_past).await;
         }
         match self.local(&query, &question).await {
             Ok(reply) => return reply,
@@ -280,7 +280,9 @@ impl Shared {
     }
 
     /// Answers a query about the past: it is passed on, and neither judged nor stored.
-    async fn past(&self, question: InstantQuery) -> Reply {
+    ///
+    /// An empty answer is an error for a client that asks about now, as KEDA does in each query: it would read 0.
+    async fn past(&self, question: InstantQuery, of_past: bool) -> Reply {
         let mut request = evaluate::request(&question, &question.query);
         if let Some(time) = question.parameters.iter().find(|(name, _)| name == "time") {
             request.parameters.push(time.clone());
@@ -289,11 +291,15 @@ impl Shared {
         let answered = timeout(within, self.instant(request, Purpose::Passed)).await;
         let may_mean_now = question.time.is_some_and(|time| self.is_within(WRONG_CLOCK, time));
         match answered.unwrap_or_else(|_| Err(late(within))) {
-            Ok((_, Content::NoSamples)) if may_mean_now => Reply::refused(&Refusal::new(
-                Reason::Missing,
-                "the answer is empty, and cannot be judged because the query has a time of its own some minutes from \
-                 now: check the client's clock",
-            )),
+            Ok((_, Content::NoSamples)) if may_mean_now => {
+                let why = if of_past {
+                    "the query is about the past (offset or @)"
+                } else {
+                    "the query has a time of its own some minutes from now: check the client's clock"
+                };
+                let text = format!("the answer is empty, and cannot be judged because {why}");
+                Reply::refused(&Refusal::new(Reason::Missing, text))
+            }
             Ok((body, _)) => Reply::given(body, None),
             Err(outcome) => self.reply(&outcome, None, self.clock.now()),
         }

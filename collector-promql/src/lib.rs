@@ -22,6 +22,7 @@ mod local;
 mod memory;
 mod probe;
 mod query;
+mod raw;
 mod refusal;
 mod selector;
 mod upstream;

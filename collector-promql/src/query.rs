@@ -9,6 +9,7 @@ use promql_parser::parser::{
 };
 
 use crate::limits::Limits;
+use crate::raw::without_raw_strings;
 use crate::selector::Selector;
 
 /// A parsed query.
@@ -60,7 +61,7 @@ impl Query {
     /// Parses a query. The error is for people.
     pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Self, String> {
         limits.check(text)?;
-        let expression = parser::parse(text)?;
+        let expression = parser::parse(&without_raw_strings(text))?;
         let mut reader = Reader::default();
         let need = reader.need(&expression, false);
         Ok(Self {

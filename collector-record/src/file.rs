@@ -200,7 +200,7 @@ pub(crate) fn block_at(file: &mut File, offset: u64, before: u32) -> io::Result<
 pub(crate) fn read_header(input: &mut impl Read) -> io::Result<Result<u32, String>> {
     let header = read_up_to(input, HEADER_BYTES)?;
     let Some(rest) = header.strip_prefix(MAGIC.as_bytes()) else {
-        return Ok(Err("it is no recording of this program".to_owned()));
+        return Ok(Err("it is not a recording of this program".to_owned()));
     };
     let version: String = rest
         .iter()

@@ -113,7 +113,7 @@ impl Recording {
         let refused =
             |why: &str| RecordingError::Refused { path: path.to_owned(), why: why.into() };
         if std::fs::metadata(path).is_ok_and(|known| !known.is_file()) {
-            return Err(refused("it is no regular file"));
+            return Err(refused("it is not a regular file"));
         }
         let mut file = File::open(path).map_err(failed)?;
         let mut index = Index::default();

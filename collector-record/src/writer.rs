@@ -42,7 +42,7 @@ impl Writer {
             |why: &str| RecordingError::Refused { path: path.to_owned(), why: why.into() };
         // Opening another kind of file may have effects, or never end.
         if std::fs::metadata(path).is_ok_and(|known| !known.is_file()) {
-            return Err(refused("it is no regular file"));
+            return Err(refused("it is not a regular file"));
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

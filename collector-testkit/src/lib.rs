@@ -15,6 +15,8 @@
 //!   it scripts.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "certificates")]
+pub mod certificates;
 mod clock;
 pub mod conformance;
 #[cfg(loom)]

@@ -112,7 +112,7 @@ pub fn check_token(token: &str) -> Result<(), &'static str> {
     } else if begins_with("bearer ") {
         Err("begins with \"Bearer \", which is put before it when it is sent: leave that off")
     } else if begins_with("basic ") {
-        Err("begins with \"Basic \", so it is no bearer token: set a user name and a password")
+        Err("begins with \"Basic \", so it is not a bearer token: set a user name and a password")
     } else if token.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(())
     } else {

@@ -124,7 +124,7 @@ fn differences(page: &str, packages: &BTreeSet<String>) -> Vec<String> {
     let gone = words
         .iter()
         .filter(|word| word.starts_with("collector-") && !packages.contains(**word))
-        .map(|word| format!("names {word}, which is no crate"));
+        .map(|word| format!("names {word}, which is not a crate"));
     unnamed.chain(gone).collect()
 }
 
@@ -138,7 +138,7 @@ mod tests {
         assert!(differences("`collector-core`, and xtask.", &packages).is_empty());
         assert_eq!(
             differences("collector-core and (collector-gone)", &packages),
-            ["does not name the crate xtask", "names collector-gone, which is no crate"]
+            ["does not name the crate xtask", "names collector-gone, which is not a crate"]
         );
     }
 }

@@ -115,7 +115,8 @@ fn time() -> Result<String> {
         .ok()
         .filter(|log| log.status.success())
         .and_then(|log| String::from_utf8(log.stdout).ok());
-    let time = log.context("this is no clone: set SOURCE_DATE_EPOCH to the time of the release")?;
+    let time =
+        log.context("this is not a clone: set SOURCE_DATE_EPOCH to the time of the release")?;
     Ok(time.trim().to_owned())
 }
 

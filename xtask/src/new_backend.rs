@@ -248,7 +248,7 @@ fn check_name(name: &str) -> Result<()> {
         name.len() <= 32
             && name.split('-').all(is_word)
             && name.starts_with(|letter: char| letter.is_ascii_lowercase()),
-        "{name:?} is no name for a backend's crate: use at most 32 of a-z, 0-9 and single hyphens, \
+        "{name:?} cannot be the name of a backend's crate: use at most 32 of a-z, 0-9 and single hyphens, \
          beginning with a letter, as in acme-backend"
     );
     let manifest = root_manifest()?;

@@ -10,7 +10,7 @@ use collector_core::{
     ModelRef, Namespace, Operation, PodName, ReplicaState, Tick,
 };
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// What the backends have of the pods of some models.
 #[derive(Default)]
@@ -39,11 +39,12 @@ pub(super) enum Answering {
 }
 
 impl PodAnswers {
-    /// Asks each backend for all models.
+    /// Asks each backend for all models. One that has not answered by the deadline has failed.
     pub(super) async fn of(
         backends: &[Arc<dyn Backend>],
         models: &[ModelRef],
         clock: &dyn Clock,
+        deadline: Instant,
     ) -> Self {
         let mut answers = Self::default();
         if models.is_empty() {
@@ -51,7 +52,7 @@ impl PodAnswers {
         }
         let asked = backends.iter().map(|backend| async {
             let mut ask = Ask::new(models, clock);
-            ask.time_left = time_for(&**backend);
+            ask.time_left = time_for(&**backend).min(deadline - Instant::now());
             let fetched = timeout(ask.time_left, backend.fetch(ask)).await;
             fetched.unwrap_or_else(|_| Err(late(&**backend, Operation::Fetch)))
         });
@@ -104,14 +105,16 @@ impl PodAnswers {
     }
 }
 
-/// The models that backends have series of, and why that list may lack some.
+/// The models that backends have series of, and why that list may lack some: for example a backend that has not answered
+/// by the deadline.
 pub(super) async fn measured_models(
     backends: &[Arc<dyn Backend>],
     clock: &dyn Clock,
+    deadline: Instant,
 ) -> (HashSet<ModelRef>, Option<String>) {
     let lists = backends.iter().map(|backend| async {
         let mut ask = ListAsk::new(clock);
-        ask.time_left = time_for(&**backend);
+        ask.time_left = time_for(&**backend).min(deadline - Instant::now());
         let listed = timeout(ask.time_left, backend.list_models(ask)).await;
         listed.unwrap_or_else(|_| Err(late(&**backend, Operation::ListModels)))
     });
@@ -125,8 +128,8 @@ pub(super) async fn measured_models(
     (models, problem)
 }
 
-/// A fetch may take several requests.
-fn time_for(backend: &dyn Backend) -> Duration {
+/// How long a fetch may take, which may be several requests.
+pub(super) fn time_for(backend: &dyn Backend) -> Duration {
     backend.limits().timeout * 3 + Duration::from_secs(1)
 }
 

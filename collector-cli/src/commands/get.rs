@@ -60,18 +60,24 @@ pub(super) fn run(
     let view = View::new(global, rows, &[&DOCUMENTS[..], more, &ROWS].concat())?;
     let settings = Settings::load_with_window(base, global, Verbosity::OneShot, read.window)?;
     settings.warn();
-    super::block_on(within(&settings, read, async {
+    super::block_on(async {
         match command {
-            GetCommand::Replicas(args) => replicas(&settings, args, &view).await,
-            GetCommand::Allocation(args) => allocations(&settings, args, &view).await,
-            GetCommand::Models(args) => models(&settings, args, &view).await,
+            GetCommand::Replicas(args) => {
+                within(&settings, read, replicas(&settings, args, &view)).await
+            }
+            GetCommand::Allocation(args) => {
+                within(&settings, read, allocations(&settings, args, &view)).await
+            }
+            GetCommand::Models(args) => {
+                within(&settings, read, models(&settings, args, &view)).await
+            }
             GetCommand::Variants(args) => cluster::variants(&settings, args, &view).await,
             GetCommand::Pods(args) => cluster::pods(&settings, args, &view).await,
         }
-    }))
+    })
 }
 
-/// Ends what takes longer than `--timeout`.
+/// Ends what takes longer than `--timeout`. What a cluster lists has its own end.
 async fn within(
     settings: &Settings,
     read: &ReadArgs,

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
 use collector_core::{CollectError, MetricsCollector as _, TrackedModel, VariantName};
 use futures_util::future::join_all;
 
@@ -17,7 +16,7 @@ use super::app::{App, Peer};
 use super::etag::{self, Tag};
 use super::fields::Fields;
 use super::lists;
-use super::metrics::http::Route;
+use super::metrics::http::{Route, Routed};
 use super::query::Query;
 use super::respond::{Answered, Refusal, found, found_json, has_body};
 use crate::output::{
@@ -27,6 +26,8 @@ use crate::output::{
 
 /// The path of replicas.
 pub(super) const REPLICAS: &str = "/api/v1/replicas";
+
+static ROUTE_OF_REPLICAS: Route = Route::new(REPLICAS);
 
 /// One model's replicas, or those of what is tracked.
 pub(super) async fn replicas(
@@ -44,11 +45,9 @@ pub(super) fn is_for_replicas(request: &Request) -> bool {
 }
 
 /// Answers a request for replicas as the router does, which would be a part of what a reading costs.
-pub(super) async fn replicas_directly(app: &App, request: &Parts) -> Response {
-    let answer = answer_replicas(app, &request.headers, &request.uri).await;
-    let mut response = answer.into_response();
-    response.extensions_mut().insert(Route(REPLICAS));
-    response
+pub(super) async fn replicas_directly(app: &App, request: &mut Request) -> Routed {
+    let answer = answer_replicas(app, request.headers(), request.uri()).await;
+    (answer.into_response(), Some(&ROUTE_OF_REPLICAS))
 }
 
 async fn answer_replicas(app: &App, headers: &HeaderMap, uri: &Uri) -> Answered {

@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HTTP/1 on the connections of clients, with limits.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
-use collector_transport::server::{Listener, Stream, local_address};
+use collector_transport::server::{Answering, Http, Listener, Stream, local_address, serve_http};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
-use tower::{Service, ServiceExt as _};
 
 use super::access::Local;
 use super::app::Peer;
-use super::front::Front;
 
 /// Request line and headers together.
 pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -30,42 +25,35 @@ pub(crate) const MAX_HEAD_WITH_QUERY_BYTES: usize = 80 * 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What requests find.
-pub(crate) struct Door<S = Front> {
-    pub(crate) service: S,
+pub(crate) struct Door {
+    pub(crate) answer: Arc<dyn Fn(Request) -> Answering + Send + Sync>,
     /// The limit of a request line and its headers on new connections.
     pub(crate) max_head_bytes: usize,
 }
 
 /// Serves until `stop` resolves; then takes no connection any more, and resolves once the requests
 /// under way are answered. Each request finds the door of the moment.
-pub(crate) async fn serve_until<S>(
+pub(crate) async fn serve_until(
     listener: Listener,
-    door: watch::Receiver<Door<S>>,
-    stop: impl Future<Output = ()>,
-) where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    let connect = move |stream: Stream, peer: SocketAddr| {
-        let max_head_bytes = door.borrow().max_head_bytes;
+    door: watch::Receiver<Door>,
+    stop: impl Future<Output = ()> + Send,
+) {
+    let connect = move |stream: &Stream, peer: SocketAddr| {
+        let head_bytes = door.borrow().max_head_bytes;
         let door = door.clone();
         let peer = Peer(peer.ip());
-        let local = local_address(&stream).map(|address| Local(address.ip()));
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        let local = local_address(stream).map(|address| Local(address.ip()));
+        let answer = Box::new(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             if let Some(local) = local {
                 request.extensions_mut().insert(local);
             }
-            let service = door.borrow().service.clone();
-            service.oneshot(request.map(Body::new))
+            (door.borrow().answer)(request)
         });
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(max_head_bytes)
-            .serve_connection(TokioIo::new(stream), service)
+        Http { head_bytes, head_within: HEAD_TIMEOUT, answer }
     };
-    collector_transport::server::serve_until(listener, connect, stop).await;
+    serve_http(listener, Arc::new(connect), Box::pin(stop)).await;
 }
 
 #[cfg(test)]
@@ -77,6 +65,7 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
     use tokio::time::{Instant, sleep};
+    use tower::ServiceExt as _;
 
     use super::*;
 
@@ -104,7 +93,9 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let listener = Listener { socket, tls: None, read_timeout: None };
-        let (keep, door) = watch::channel(Door { service: router, max_head_bytes: MAX_HEAD_BYTES });
+        let answer =
+            Arc::new(move |request| Box::pin(router.clone().oneshot(request)) as Answering);
+        let (keep, door) = watch::channel(Door { answer, max_head_bytes: MAX_HEAD_BYTES });
         let server = tokio::spawn(async move {
             let stop = async {
                 let _ = stopped.await;

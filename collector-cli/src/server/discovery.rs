@@ -58,14 +58,19 @@ impl DiscoveryDocument {
         };
         let cause = match status {
             "listing" => Some("the backends are being asked for their models".to_owned()),
-            "none" => Some(
-                "the backends answer and know no model: does anything scrape the model servers? `collector check` \
-                 finds the cause"
-                    .to_owned(),
-            ),
-            "unsupported" => {
-                Some("no backend can list its models: they are tracked once they are read".to_owned())
+            "none" => {
+                let mut questions = vec!["does anything scrape the model servers?"];
+                if state.backends.iter().any(is_cluster) {
+                    questions.push("does an object of the cluster describe a model?");
+                }
+                Some(format!(
+                    "the backends answer and know no model: {} `collector check` finds the cause",
+                    questions.join(" ")
+                ))
             }
+            "unsupported" => Some(
+                "no backend can list its models: they are tracked once they are read".to_owned(),
+            ),
             _ => None,
         };
         let failures = state.backends.iter().filter_map(failure);
@@ -112,8 +117,17 @@ fn status(state: &CollectorState) -> &'static str {
 /// Why a backend that can list its models did not.
 fn failure(backend: &BackendState) -> Option<String> {
     let error = backend.listing.error.as_ref()?;
-    (error.kind() != ErrorKind::Unsupported)
-        .then(|| format!("the models of {} cannot be listed: {error}", backend.name))
+    let what = if is_cluster(backend) {
+        "the objects of the cluster".to_owned()
+    } else {
+        format!("the models of {}", backend.name)
+    };
+    (error.kind() != ErrorKind::Unsupported).then(|| format!("{what} cannot be listed: {error}"))
+}
+
+/// Whether it is what reads a cluster, which measures nothing.
+fn is_cluster(backend: &BackendState) -> bool {
+    backend.name.as_str() == "kubernetes"
 }
 
 #[cfg(test)]

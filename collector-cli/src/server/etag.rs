@@ -4,6 +4,7 @@
 //! They are made of process, generation and status: what one replica has said proves nothing about another. What changes
 //! with each answer, as ages do, is not in them, so they are weak.
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -12,7 +13,13 @@ use collector_core::{CollectError, Part, Reading};
 
 use super::process;
 
-/// An entity tag, without its mark as a weak one.
+/// The mark of a weak entity tag.
+const WEAK: &str = "W/";
+
+/// About the longest tag: a string that grows is allocated several times.
+const TAG_BYTES: usize = 64;
+
+/// A weak entity tag, with its mark as one.
 #[derive(PartialEq, Debug)]
 pub(super) struct Tag(String);
 
@@ -21,7 +28,10 @@ impl Tag {
     pub(super) fn of<T: Part>(reading: &Reading<T>) -> Option<Self> {
         let generation = reading.generation()?;
         let (process, status) = (process::name(), reading.freshness().as_str());
-        Some(Self(format!("\"{process}-{generation}-{status}\"")))
+        let mut tag = String::with_capacity(TAG_BYTES);
+        // Writing to a string cannot fail.
+        let _ = write!(tag, "{WEAK}\"{process}-{generation}-{status}\"");
+        Some(Self(tag))
     }
 
     /// The tag of all these together; `has_more`: others follow on the next page.
@@ -32,21 +42,22 @@ impl Tag {
         let mut hasher = DefaultHasher::new();
         has_more.hash(&mut hasher);
         parts.for_each(|part| part.hash(&mut hasher));
-        Self(format!("\"{}-{:016x}\"", process::name(), hasher.finish()))
+        Self(format!("{WEAK}\"{}-{:016x}\"", process::name(), hasher.finish()))
     }
 
     /// Whether the client has what this tag is of.
     fn is_known(&self, headers: &HeaderMap) -> bool {
+        let own = &self.0[WEAK.len()..];
         let known = headers.get_all(header::IF_NONE_MATCH).iter();
         let mut tags = known.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
         tags.any(|tag| {
             let tag = tag.trim();
-            tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0
+            tag == "*" || tag.strip_prefix(WEAK).unwrap_or(tag) == own
         })
     }
 
-    fn value(&self) -> Option<HeaderValue> {
-        HeaderValue::from_str(&format!("W/{}", self.0)).ok()
+    fn value(self) -> Option<HeaderValue> {
+        HeaderValue::try_from(self.0).ok()
     }
 }
 

@@ -3,19 +3,17 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use collector_config::{CollectorConfig, Loaded};
+use collector_config::{CollectorConfig, Loaded, NamedBackend};
 use collector_core::Clock;
 use collector_engine::CachingCollector;
 use collector_external_metrics::{
     AccessControl, AccessRequest, Decision, ExternalMetrics, FrontProxyConfig,
 };
 use collector_keda::Scaler;
-use collector_kubernetes::{
-    AccessQuestion, Client, ClusterConfig, read_request_headers, review_access,
-};
+use collector_kubernetes::{AccessQuestion, Cluster};
 use collector_transport::server::Listener;
 use collector_transport::{NamedFile, Section};
 use tokio::task::spawn_blocking;
@@ -38,7 +36,7 @@ impl ScalerDoor for ExternalMetricsDoor {
 
     fn is_fixed(key: &str, config: &CollectorConfig) -> bool {
         match key {
-            // The client of the API server is the door's own.
+            // It keeps the cluster that it was opened with.
             "kubernetes.context" | "kubernetes.kubeconfig" => asks_cluster(config),
             "kubernetes.enabled" => config.external_metrics.front_proxy_ca_path.is_some(),
             key => {
@@ -50,13 +48,14 @@ impl ScalerDoor for ExternalMetricsDoor {
 
     async fn listen(
         loaded: &Loaded,
+        backends: &[NamedBackend],
         collector: Arc<CachingCollector>,
         clock: Arc<dyn Clock>,
         address: SocketAddr,
     ) -> Result<Self, Failure> {
         let config = &loaded.config.external_metrics;
         let tls = load_tls(&external_metrics_tls(config))?;
-        let access = Arc::new(Access::new(loaded)?);
+        let access = Arc::new(Access::new(loaded, backends, &clock)?);
         let socket = bind(address, "external_metrics.listen").await?;
         let scaler = Arc::new(Scaler::new(collector, Arc::clone(&clock), settings(loaded)?));
         let api = Arc::new(ExternalMetrics::new(Arc::clone(&scaler), clock, access));
@@ -91,13 +90,17 @@ fn asks_cluster(config: &CollectorConfig) -> bool {
 
 /// Who may read, as the cluster says; where files are configured, as they say.
 struct Access {
-    cluster: Option<Api>,
+    cluster: Option<Cluster>,
     /// The front proxy's authorities, and its names.
     file: Option<(NamedFile, Vec<String>)>,
 }
 
 impl Access {
-    fn new(loaded: &Loaded) -> Result<Self, Failure> {
+    fn new(
+        loaded: &Loaded,
+        backends: &[NamedBackend],
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Failure> {
         let config = &loaded.config.external_metrics;
         let usage = |error: &dyn std::error::Error| Failure::usage(error.to_string());
         let file = match &config.front_proxy_ca_path {
@@ -109,12 +112,14 @@ impl Access {
                 Some((file, config.front_proxy_names.clone()))
             }
         };
-        let cluster = if asks_cluster(&loaded.config) {
-            let config = loaded.config.kubernetes.cluster();
-            config.check().map_err(|error| usage(&error))?;
-            Some(Api { config, client: Mutex::default() })
-        } else {
-            None
+        // One connection for what is watched and for what is asked here.
+        let cluster = match CollectorConfig::cluster_of(backends) {
+            _ if !asks_cluster(&loaded.config) => None,
+            Some(cluster) => Some(cluster),
+            None => {
+                let config = loaded.config.kubernetes.cluster();
+                Some(Cluster::new(config, Arc::clone(clock)).map_err(|error| usage(&error))?)
+            }
         };
         Ok(Self { cluster, file })
     }
@@ -131,8 +136,8 @@ impl AccessControl for Access {
             config.allowed_names.clone_from(names);
             return Ok(config);
         }
-        let Some(api) = &self.cluster else { return Err("there is no cluster".to_owned()) };
-        let headers = api.kept(read_request_headers(&api.client().await?).await)?;
+        let Some(cluster) = &self.cluster else { return Err("there is no cluster".to_owned()) };
+        let headers = cluster.request_headers().await?;
         let mut config = FrontProxyConfig::new(headers.client_ca.into_bytes());
         config.allowed_names = headers.allowed_names;
         config.username_headers = headers.username_headers;
@@ -143,7 +148,7 @@ impl AccessControl for Access {
     }
 
     async fn review(&self, access: &AccessRequest) -> Result<Decision, String> {
-        let Some(api) = &self.cluster else {
+        let Some(cluster) = &self.cluster else {
             return Ok(Decision { is_allowed: true, reason: String::new() });
         };
         let AccessRequest { user, namespace, metric } = access;
@@ -159,38 +164,7 @@ impl AccessControl for Access {
             resource: metric,
             namespace,
         };
-        let answer = api.kept(review_access(&api.client().await?, &question).await)?;
+        let answer = cluster.review_access(&question).await?;
         Ok(Decision { is_allowed: answer.is_allowed, reason: answer.reason })
-    }
-}
-
-/// The API server of the cluster.
-struct Api {
-    config: ClusterConfig,
-    /// Made when it is needed, and made again after an error: files that it is made of may be new.
-    client: Mutex<Option<Client>>,
-}
-
-impl Api {
-    async fn client(&self) -> Result<Client, String> {
-        let known = self.lock().clone();
-        if let Some(client) = known {
-            return Ok(client);
-        }
-        let client = self.config.connect().await.map_err(|error| error.to_string())?;
-        *self.lock() = Some(client.clone());
-        Ok(client)
-    }
-
-    /// Keeps the client only if it got an answer.
-    fn kept<T>(&self, answer: Result<T, String>) -> Result<T, String> {
-        if answer.is_err() {
-            *self.lock() = None;
-        }
-        answer
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Client>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,20 +2,19 @@
 //! What every request passes before its route is looked for. These are plain calls, not layers of the router, which would
 //! allocate for each request; queries of autoscalers and readings are answered here, without the router.
 
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::mem;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use tower::{Service, ServiceExt as _};
+use collector_transport::server::Answering;
+use tower::ServiceExt as _;
 
 use super::api;
 use super::app::App;
-use super::metrics::http::Counted;
+use super::metrics::http::{Counted, Routed};
 
 /// The HTTP API as clients see it.
 #[derive(Clone)]
@@ -29,51 +28,38 @@ impl Front {
         Self { routes: Arc::clone(&app).router(), app }
     }
 
-    async fn answer(self, request: Request) -> Response {
-        let counted = Counted::new(&request);
-        let app = Arc::clone(&self.app);
-        let mut response = match self.app.access.refusal(&request) {
-            Some(refusal) => refusal,
+    /// Answers a request.
+    pub(crate) fn answer(&self, mut request: Request) -> Answering {
+        let front = self.clone();
+        // Those below borrow the request: each future that it moves into would have room for it.
+        Box::pin(async move { Ok(front.response(&mut request).await) })
+    }
+
+    async fn response(&self, request: &mut Request) -> Response {
+        let counted = Counted::new(request);
+        let (mut response, route) = match self.app.access.refusal(request) {
+            Some(refusal) => (refusal, None),
             None => self.permitted(request).await,
         };
         harden(&mut response);
-        if app.is_stopping() {
+        if self.app.is_stopping() {
             // The next request must not arrive on a connection that is about to end.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        counted.answered(&response);
+        counted.answered(&response, route);
         response
     }
 
-    async fn permitted(self, request: Request) -> Response {
+    async fn permitted(&self, request: &mut Request) -> Routed {
         #[cfg(feature = "promql")]
-        let request = match &self.app.promql {
-            Some(promql) => match promql.answer(request).await {
-                Ok(response) => return response,
-                Err(other) => other,
-            },
-            None => request,
-        };
-        if api::is_for_replicas(&request) {
-            return api::replicas_directly(&self.app, &request.into_parts().0).await;
+        if let Some(answer) = self.app.promql.as_ref().and_then(|promql| promql.answer(request)) {
+            return answer.await;
         }
-        let Ok(response) = self.routes.oneshot(request).await;
-        response
-    }
-}
-
-impl Service<Request> for Front {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let front = self.clone();
-        Box::pin(async move { Ok(front.answer(request).await) })
+        if api::is_for_replicas(request) {
+            return api::replicas_directly(&self.app, request).await;
+        }
+        let Ok(response) = Box::pin(self.routes.clone().oneshot(mem::take(request))).await;
+        (response, None)
     }
 }
 

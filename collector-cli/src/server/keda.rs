@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use collector_config::{CollectorConfig, Loaded};
+use collector_config::{CollectorConfig, Loaded, NamedBackend};
 use collector_core::Clock;
 use collector_engine::CachingCollector;
 use collector_keda::Scaler;
@@ -32,6 +32,7 @@ impl ScalerDoor for Keda {
 
     async fn listen(
         loaded: &Loaded,
+        _: &[NamedBackend],
         collector: Arc<CachingCollector>,
         clock: Arc<dyn Clock>,
         address: SocketAddr,

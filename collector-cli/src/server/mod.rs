@@ -50,9 +50,9 @@ pub(crate) use health::{HealthDocument, ReadinessDocument};
 pub(crate) use keda::Keda;
 pub(crate) use page::Changes;
 #[cfg(feature = "promql")]
-pub(crate) use promql::Promql;
-#[cfg(feature = "promql")]
 pub(crate) use promql::guard::{guard, limits, server};
+#[cfg(feature = "promql")]
+pub(crate) use promql::{Promql, max_age};
 pub(crate) use recorder::Recorder;
 pub(crate) use reloads::Reloads;
 #[cfg(feature = "keda")]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The PromQL API of `serve`: guarded instant queries for autoscalers, and other requests that are passed on.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub(crate) struct Promql {
     forward: Vec<HeaderName>,
 }
 
+static QUERIES: http::Route = http::Route::new("/api/v1/query");
+static OTHERS: http::Route = http::Route::new("/raw/{path}");
+
 /// How a request is handled.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Route {
@@ -101,22 +105,27 @@ impl Promql {
         Ok(Some(Self { guard, forward }))
     }
 
-    /// Answers a request of the PromQL API, and returns any other.
-    pub(super) async fn answer(&self, request: Request) -> Result<Response, Request> {
-        match route(request.uri().path()) {
-            Some(route) => {
-                let counted = if route == Route::Guarded { "/api/v1/query" } else { "/raw/{path}" };
-                let mut response = self.answer_to(route, request).await;
-                response.extensions_mut().insert(http::Route(counted));
-                Ok(response)
-            }
-            // The larger limit of the connection is for queries only.
-            None if head_bytes(&request) > MAX_HEAD_BYTES => {
-                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                Ok(error(status, "bad_data", "the request line and its headers are too long"))
-            }
-            None => Err(request),
+    /// Takes a request of the PromQL API, and returns its answer; `None` for any other request, which it leaves.
+    pub(super) fn answer(
+        &self,
+        request: &mut Request,
+    ) -> Option<impl Future<Output = http::Routed> + Send> {
+        let route = route(request.uri().path());
+        // The larger limit of the connection is for queries only.
+        if route.is_none() && head_bytes(request) <= MAX_HEAD_BYTES {
+            return None;
         }
+        let request = mem::take(request);
+        // In a box, because the future of each request has room for it.
+        Some(Box::pin(async move {
+            let Some(route) = route else {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                let message = "the request line and its headers are too long";
+                return (error(status, "bad_data", message), None);
+            };
+            let counted = if route == Route::Guarded { &QUERIES } else { &OTHERS };
+            (self.answer_to(route, request).await, Some(counted))
+        }))
     }
 
     async fn answer_to(&self, route: Route, request: Request) -> Response {
@@ -214,20 +223,23 @@ fn question(
         Some("pass") => Empty::Pass,
         Some(_) => return Err(invalid("empty", "expected error, zero or pass")),
     };
-    let max_age = said("max_age", "x-collector-max-age").map(|text| {
-        let number = text.parse().ok().and_then(|it| Duration::try_from_secs_f64(it).ok());
-        number
-            .or_else(|| duration::parse(&text).ok())
-            .ok_or_else(|| invalid("max_age", "expected a duration"))
-    });
+    let age = said("max_age", "x-collector-max-age");
+    let age =
+        age.map(|text| max_age(&text).ok_or_else(|| invalid("max_age", "expected a duration")));
     Ok(InstantQuery {
         query: query.to_owned(),
         time: time.transpose()?,
         empty,
-        max_age: max_age.transpose()?,
+        max_age: age.transpose()?,
         headers: forwarded,
         parameters,
     })
+}
+
+/// Parses the greatest age that a client accepts: seconds, or a duration.
+pub(crate) fn max_age(text: &str) -> Option<Duration> {
+    let seconds = text.parse().ok().and_then(|it| Duration::try_from_secs_f64(it).ok());
+    seconds.or_else(|| duration::parse(text).ok())
 }
 
 fn head_bytes(request: &Request) -> usize {

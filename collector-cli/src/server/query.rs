@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Query parameters, read strictly: a misspelt or doubled one must not turn into another question.
 
+use std::borrow::Cow;
+use std::fmt::Display;
+
 use axum::http::Uri;
 use collector_core::ModelRef;
 use percent_encoding::percent_decode_str;
@@ -95,26 +98,32 @@ fn read(query: &str, known: &[&'static str]) -> Result<Vec<(&'static str, String
 
 fn decode(name: &str, value: &str) -> Result<String, String> {
     // A plus is a space in the query of a form, and every client escapes it where it is meant.
-    let spaced = value.replace('+', " ");
+    let spaced = if value.contains('+') {
+        Cow::Owned(value.replace('+', " "))
+    } else {
+        Cow::Borrowed(value)
+    };
     let text = percent_decode_str(&spaced)
         .decode_utf8()
         .map_err(|_| format!("parameter {name:?} is not UTF-8"))?;
     // The place in a list holds three names; the head of a request limits it.
     if name != "after" {
-        check_name(&format!("parameter {name:?}"), &text)?;
+        check_name(format_args!("parameter {name:?}"), &text)?;
     }
     Ok(text.into_owned())
 }
 
 /// Refuses what is no name; `what` says where it is from.
-pub(super) fn check_name(what: &str, text: &str) -> Result<(), String> {
+pub(super) fn check_name(what: impl Display, text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err(format!("{what} is empty"));
     }
     if text.len() > MAX_NAME_BYTES {
         return Err(format!("{what} is longer than {MAX_NAME_BYTES} bytes"));
     }
-    if text.contains(char::is_control) {
+    // In UTF-8 control characters are these bytes, or begin with one, which few names have.
+    let may_be_control = |byte: u8| matches!(byte, 0..0x20 | 0x7f | 0xc2);
+    if text.bytes().any(may_be_control) && text.contains(char::is_control) {
         return Err(format!("{what} has control characters"));
     }
     Ok(())

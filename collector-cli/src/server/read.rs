@@ -155,8 +155,9 @@ async fn wanted(headers: &HeaderMap, body: Body) -> Result<Vec<Wanted>, Refusal>
     for (index, wanted) in request.readings.iter().enumerate() {
         let names = [("model", Some(&wanted.model)), ("namespace", Some(&wanted.namespace))];
         for (name, value) in names.into_iter().chain([("variant", wanted.variant.as_ref())]) {
-            let what = format!("readings[{index}].{name}");
-            value.map_or(Ok(()), |value| check_name(&what, value)).map_err(Refusal::bad_request)?;
+            let Some(value) = value else { continue };
+            check_name(format_args!("readings[{index}].{name}"), value)
+                .map_err(Refusal::bad_request)?;
         }
     }
     Ok(request.readings)

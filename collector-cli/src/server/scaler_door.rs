@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use collector_config::{CollectorConfig, Loaded};
+use collector_config::{CollectorConfig, Loaded, NamedBackend};
 use collector_core::Clock;
 use collector_engine::CachingCollector;
 use collector_engines::Engines;
@@ -25,6 +25,7 @@ pub(crate) trait ScalerDoor: Sized + Send + 'static {
     /// Listens on this address.
     fn listen(
         loaded: &Loaded,
+        backends: &[NamedBackend],
         collector: Arc<CachingCollector>,
         clock: Arc<dyn Clock>,
         address: SocketAddr,

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use collector_testkit::kubernetes::fixtures::{self, Object};
-use collector_testkit::kubernetes::{Cluster, Fault, Scope, kinds};
+use collector_testkit::kubernetes::{self, Cluster, Fault, Scope, kinds};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use wiremock::MockServer;
@@ -72,13 +72,8 @@ impl Fixture {
 
 fn kubeconfig(url: &str) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
-    let text = json!({
-        "current-context": "test",
-        "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "secret-token"}}],
-    });
-    file.as_file().write_all(text.to_string().as_bytes()).unwrap();
+    let text = kubernetes::kubeconfig(url, &json!({"token": "secret-token"}));
+    file.as_file().write_all(text.as_bytes()).unwrap();
     file
 }
 
@@ -211,7 +206,7 @@ async fn lists_without_an_answer_do_not_keep_the_model_from_being_read() {
     let fixture = Fixture::new().await;
     fixture.cluster.set_fault(kinds::PODS, Fault::NoAnswer);
     let checked = fixture.check();
-    checked.fails_at("lists", "the objects could not be listed in time");
+    checked.fails_at("lists", "pods could not be read: no list within 9.7s");
     checked.lists_models();
     // Of a single list it makes no sense to say for how long.
     fixture.cluster.set_fault(kinds::PODS, Fault::InternalError);
@@ -252,6 +247,10 @@ async fn targets_are_unknown_and_not_none_while_the_cluster_does_not_answer() {
     let targets = checks.find(|check| check["id"] == "connection.targets").unwrap();
     assert_eq!(targets["status"], "fail");
     assert!(targets["detail"].as_str().unwrap().contains("not known yet"), "{targets}");
+    assert_eq!(
+        targets["remedy"],
+        "does the API server answer, and does an InferencePool select pods?"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -522,6 +521,20 @@ async fn exit_codes_tell_none_from_unknown() {
         assert_eq!(ended.exit, 5, "{}", ended.stderr);
         assert!(ended.json()["error"]["message"].as_str().unwrap().contains("pods"));
     }
+    fixture.cluster.set_fault(kinds::PODS, Fault::NoAnswer);
+    for command in ["variants", "pods"] {
+        let ended = fixture.run(&["get", command, "--timeout", "200ms", "-o", "json"]);
+        assert_eq!(ended.exit, 5, "{}", ended.stderr);
+        let message = ended.json()["error"]["message"].as_str().unwrap().to_owned();
+        let says = "from the API server: timed out: pods could not be read: no list within 0.2s; \
+                    is the API server overloaded, or does a firewall";
+        assert!(message.contains(says), "{message}");
+        assert!(message.ends_with("--timeout gives it more time"), "{message}");
+    }
+    let mut fixture = fixture;
+    fixture.cluster.stop().await.unwrap();
+    let ended = fixture.run(&["get", "pods"]);
+    assert!(ended.exit == 5 && ended.stderr.starts_with("error: kubernetes: "), "{}", ended.stderr);
     let ended = run(&mut collector_of(&fixture.prometheus.uri()), &["get", "pods", "-A"]);
     assert!(
         ended.exit == 2 && ended.stderr.contains("set kubernetes.enabled = true"),

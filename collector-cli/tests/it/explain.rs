@@ -76,7 +76,7 @@ fn explain_shows_an_open_breaker() {
     // A port that nobody listens on.
     let ended = run(&mut collector_of("http://127.0.0.1:1"), &EXPLAIN);
     assert_eq!(ended.exit, 5, "{}", ended.stderr);
-    let circuit = "its circuit is open: 3 of the last 3 looks failed; it is asked again in ";
+    let circuit = "its circuit is open: 3 of the last 3 fetches failed; it is asked again in ";
     assert!(ended.stdout.contains(circuit), "{}", ended.stdout);
     let ended = run(collector_of("http://127.0.0.1:1").args(["-o", "json"]), &EXPLAIN);
     let health = ended.json()["backends"][0]["health"].clone();
@@ -116,7 +116,7 @@ async fn how_a_model_moves_is_asked_of_the_collector_that_runs() {
     );
     // The backend answers there as well.
     for (listen, cause) in
-        [("127.0.0.1:1", "refused"), (&*prometheus.address().to_string(), "it is no collector")]
+        [("127.0.0.1:1", "refused"), (&*prometheus.address().to_string(), "it is not a collector")]
     {
         let told = explain(listen);
         assert!(told.contains("\n  to begin with: no running collector answers at "), "{told}");

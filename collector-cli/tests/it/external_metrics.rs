@@ -2,17 +2,15 @@
 //! The External Metrics API of `serve`, in front of pods that it scrapes, as the API server reads it.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use collector_testkit::kubernetes::Cluster;
+use collector_testkit::kubernetes::{self, Cluster, Verb, kinds};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::faults::certificates::{Authority, Pair};
 use crate::pods::Pods;
@@ -32,6 +30,13 @@ pub(crate) fn section(authority: &Authority) -> String {
     )
 }
 
+/// The same with a cluster, from which the authorities of the front proxy are read.
+fn section_of_cluster(authority: &Authority, kubeconfig: &Path) -> String {
+    let section = section(authority);
+    let lines: Vec<&str> = section.lines().filter(|line| !line.contains("_ca_path")).collect();
+    format!("[kubernetes]\nkubeconfig = \"{}\"\n{}\n", kubeconfig.display(), lines.join("\n"))
+}
+
 fn address(served: &Served) -> SocketAddr {
     let mut lines = served.log_so_far().lines();
     let line = lines.find_map(|line| line.split_once("External Metrics API listens on https://"));
@@ -40,18 +45,7 @@ fn address(served: &Served) -> SocketAddr {
 
 /// The status and the document that the front proxy gets, which shows this certificate.
 async fn get(address: SocketAddr, authority: &Authority, pair: &Pair, path: &str) -> (u16, Value) {
-    let pem = std::fs::read(authority.file()).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(
-            vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap(),
-        )
-        .unwrap();
+    let config = authority.client(Some(pair));
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
@@ -106,7 +100,7 @@ async fn the_cluster_says_who_the_api_server_is_and_what_users_may_read() {
     let (pods, authority) = (Pods::start().await, Authority::new());
     let cluster = Cluster::start().await.unwrap();
     cluster.allow(|access| access.namespace != "secret");
-    let pem = std::fs::read_to_string(authority.file()).unwrap();
+    let pem = authority.pem();
     cluster.apply(json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"},
@@ -117,17 +111,9 @@ async fn the_cluster_says_who_the_api_server_is_and_what_users_may_read() {
             "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]"
         }
     }));
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{"name": "c", "cluster": {"server": cluster.url()}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}]
-    });
-    let kubeconfig = authority.write("kubeconfig", &kubeconfig.to_string());
-    let section = section(&authority);
-    let lines = section.lines().filter(|line| !line.contains("_ca_path"));
-    let of_cluster = lines.collect::<Vec<_>>().join("\n");
-    let section = format!("[kubernetes]\nkubeconfig = \"{}\"\n{of_cluster}", kubeconfig.display());
+    let text = kubernetes::kubeconfig(&cluster.url(), &json!({}));
+    let kubeconfig = authority.write("kubeconfig", &text);
+    let section = section_of_cluster(&authority, &kubeconfig);
     let served = Served::start(collector().arg("--config").arg(pods.config(&section)));
     let (address, front_proxy) = (address(&served), authority.sign("front-proxy-client"));
     let read = async |path: &str| get(address, &authority, &front_proxy, path).await;
@@ -149,6 +135,53 @@ async fn the_cluster_says_who_the_api_server_is_and_what_users_may_read() {
     let page = served.get("/metrics").body;
     let counted = "collector_external_metrics_access_reviews_total{outcome=\"denied\"} 1\n";
     assert!(page.contains(counted), "no {counted} in {page}");
+}
+
+/// A kubeconfig with a command for credentials.
+fn with_command(authority: &Authority, cluster: &Cluster, script: &str) -> PathBuf {
+    let exec = json!({
+        "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": ["-c", script]
+    });
+    let text = kubernetes::kubeconfig(&cluster.url(), &json!({ "exec": exec }));
+    authority.write("kubeconfig", &text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_and_reviews_share_a_connection() {
+    let (pods, authority) = (Pods::start().await, Authority::new());
+    let cluster = Cluster::start().await.unwrap();
+    let runs = authority.write("runs", "");
+    let script = format!("echo run >> {}; echo '{{status: {{token: t}}}}'", runs.display());
+    let kubeconfig = with_command(&authority, &cluster, &script);
+    let section = section_of_cluster(&authority, &kubeconfig);
+    let section = section.replace("[kubernetes]", "[kubernetes]\nenabled = true");
+    let served = Served::start(collector().arg("--config").arg(pods.config(&section)));
+    cluster
+        .wait_for(|counters| {
+            counters.requests(Verb::Get, kinds::CONFIG_MAPS) > 0
+                && counters.open_watches(kinds::PODS) > 0
+        })
+        .await;
+    assert_eq!(std::fs::read_to_string(runs).unwrap(), "run\n");
+    drop(served);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_for_credentials_that_hangs_keeps_nothing_from_being_served() {
+    let (pods, authority) = (Pods::start().await, Authority::new());
+    let cluster = Cluster::start().await.unwrap();
+    let kubeconfig = with_command(&authority, &cluster, "sleep 1000");
+    let section = section_of_cluster(&authority, &kubeconfig);
+    let section = section.replace("[kubernetes]", "[kubernetes]\nenabled = true");
+    let config = pods.config(&section);
+    let served = Served::start(collector().arg("--config").arg(&config));
+    assert_eq!(served.get("/healthz").status, 200);
+    let args = ["--config", config.to_str().unwrap(), "get", "pods", "--timeout", "200ms"];
+    let ended = run(&mut collector(), &args);
+    let says = "the command of the kubeconfig for credentials has not ended within 0.2s";
+    assert!(ended.exit == 5 && ended.stderr.contains(says), "{}", ended.stderr);
+    let (exit, log) = served.stop("-TERM");
+    assert_eq!(exit, Some(0), "{log}");
 }
 
 #[test]

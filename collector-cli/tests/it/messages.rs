@@ -374,7 +374,7 @@ async fn another_backend_is_read_without_the_target_file() {
     let mut command = collector_of(&server.uri());
     command.arg("--config").arg(&config);
     let ended = run(&mut command, &["get", "replicas", "-m", MODEL, "-n", NAMESPACE]);
-    says(&ended, 0, &["Targets cannot be read", "No such file"]);
+    says(&ended, 0, &["A source of targets has failed", "No such file"]);
     assert!(!ended.stderr.contains("kept"), "nothing can be kept yet: {}", ended.stderr);
 }
 

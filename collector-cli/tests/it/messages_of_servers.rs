@@ -8,7 +8,7 @@ use collector_testkit::PrometheusServer;
 use tempfile::TempDir;
 
 use crate::fake_prometheus::{MODEL, NAMESPACE};
-use crate::faults::certificates::{Authority, Pair};
+use crate::faults::certificates::{Authority, Pair, of_common_name};
 use crate::faults::fleet::{Fleet, wall};
 use crate::faults::server::{Reply, Server};
 use crate::process::{Ended, Served, collector, collector_of, run};
@@ -233,7 +233,7 @@ fn a_certificate_that_signs_itself_is_read_if_it_is_the_authority_and_else_says_
 
 #[test]
 fn a_certificate_with_a_common_name_alone_says_that_no_name_in_it_counts() {
-    let pair = Pair::of_common_name("127.0.0.1");
+    let pair = of_common_name("127.0.0.1");
     let (_server, url) = behind_tls(&pair);
     let authority = Authority::new();
     let own = authority.write("own.pem", &pair.cert);

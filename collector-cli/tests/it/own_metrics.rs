@@ -34,7 +34,7 @@ fn external_metrics(authority: &Authority) -> String {
     if !cfg!(feature = "kubernetes") {
         return String::new();
     }
-    let folder = authority.folder.path().display();
+    let folder = authority.folder().display();
     format!(
         "[external_metrics]\nenabled = true\nlisten = \"127.0.0.1:0\"\nfront_proxy_ca_path = \"{}\"\n\
          tls_cert_path = \"{folder}/cert.pem\"\ntls_key_path = \"{folder}/key.pem\"\n",
@@ -87,7 +87,7 @@ impl Everything {
              {}\
              [prometheus]\nurl = \"{}\"\nallow_http = true\ntimeout = \"500ms\"\ntoken_path = \"{}\"\n\
              [scrape]\nscrape_interval = \"300ms\"\ntargets = [\n",
-            authority.folder.path().join("snapshot").display(),
+            authority.folder().join("snapshot").display(),
             file("cert.pem", &pair.cert),
             file("key.pem", &pair.key),
             external_metrics(&authority),

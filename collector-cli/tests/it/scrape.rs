@@ -287,7 +287,7 @@ fn malformed_lines_are_reported_and_only_they_are_lost() {
     assert_eq!((&row["waiting"], &row["running"]), (&json!(3), &Value::Null));
     assert_eq!(row["requestSuccessTotal"], Value::Null);
     let ended = scrape_text(page, &[]);
-    assert!(ended.stdout.contains("line 2: the value is no number"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("line 2: the value is not a number"), "{}", ended.stdout);
 }
 
 #[test]
@@ -449,7 +449,7 @@ fn engines_and_limits_of_the_configuration_hold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_behind_tls_is_read_when_its_authority_is_known() {
     let authority = Authority::new();
-    let acceptor = TlsAcceptor::from(authority.server("127.0.0.1"));
+    let acceptor = TlsAcceptor::from(authority.sign("127.0.0.1").server(None));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/metrics", listener.local_addr().unwrap());
     tokio::spawn(async move {

@@ -54,7 +54,7 @@ fn a_target_gets_the_token_as_from_the_daemon_and_no_other_url_does() {
     // Another page of the same server is none of the targets.
     let error = error_of(&scrape(&format!("{url}?all"), &args), 5);
     let message = error["message"].as_str().unwrap();
-    assert!(message.contains("no target of the configuration"), "{error}");
+    assert!(message.contains("not a target of the configuration"), "{error}");
     assert!(message.contains("the server said: \"wrong key\""), "{error}");
     let hint = error["hints"][0].as_str().unwrap();
     assert!(hint.contains("epp.bearer_token or epp.token_path"), "{error}");

@@ -129,7 +129,7 @@ impl BackendSettings for ReplayConfig {
             problems.push(Problem {
                 keys: vec!["replay.speed"],
                 message: format!(
-                    "replay.speed: {} is no speed: use one from {least} to {most}, or 0",
+                    "replay.speed: {} is not a speed: use one from {least} to {most}, or 0",
                     self.speed
                 ),
             });

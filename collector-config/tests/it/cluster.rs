@@ -13,7 +13,7 @@ use collector_core::{
 };
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
 use collector_testkit::kubernetes::fixtures::{self, Object};
-use collector_testkit::kubernetes::{Cluster, Fault, kinds};
+use collector_testkit::kubernetes::{self, Cluster, Fault, kinds};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -62,13 +62,8 @@ impl Fixture {
 
     async fn with(server: Cluster, pods: u32, settings: &[(&str, &str)]) -> Self {
         let kubeconfig = NamedTempFile::new().unwrap();
-        let text = json!({
-            "current-context": "test",
-            "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": server.url()}}],
-            "users": [{"name": "u", "user": {"token": "t"}}],
-        });
-        std::fs::write(kubeconfig.path(), text.to_string()).unwrap();
+        let text = kubernetes::kubeconfig(&server.url(), &json!({"token": "t"}));
+        std::fs::write(kubeconfig.path(), text).unwrap();
         let path = kubeconfig.path().to_str().unwrap();
         let common = [
             ("backend", "scrape"),
@@ -373,7 +368,7 @@ fn targets_of_the_section_go_before_the_cluster_unless_both_are_wanted() {
     let slices = ("kubernetes.scrape", "endpoint_slices");
     refused(&[enabled, slices], "kubernetes.scrape_selector: not set");
     let selector = |text| ("kubernetes.scrape_selector", text);
-    refused(&[enabled, slices, selector("app")], "\"app\" is no label with its value");
+    refused(&[enabled, slices, selector("app")], "\"app\" is not a label with its value");
     refused(&[enabled, selector("app=x")], "for kubernetes.scrape = \"endpoint_slices\" alone");
     assert!(load(&[enabled, slices, selector("app=x")]).unwrap());
 }

@@ -109,7 +109,7 @@ fn a_value_of_the_wrong_type_is_reported_without_showing_it() {
             "FILE:4: cache.max_entries: expected a whole number, 1 or more, found text: write it without quotes",
             "FILE:5: cache.ttl: expected a duration such as 30s, 1m30s or 0, found a boolean",
             "FILE:7: prometheus.bearer_token: expected text, found a number: put it in quotes",
-            "FILE:8: prometheus.namespaces: the list holds something that is no text: put each item in quotes",
+            "FILE:8: prometheus.namespaces: the list holds something that is not text: put each item in quotes",
             "FILE:10: server.listen: expected an address such as 127.0.0.1:9464, found a number: put it in quotes",
         ],
     );
@@ -563,7 +563,7 @@ fn every_wrong_variant_is_reported_with_its_line() {
             "FILE:15: variants[2].cost: expected a number, found text: write it without quotes",
             "FILE:26: variants[5].max_batch: 5000000000 is out of range",
             "FILE:31: variants[6]: `namespace` is not set, and is required",
-            "FILE:1: variants[0]: \"a\": its cost is no amount: write 0 or more",
+            "FILE:1: variants[0]: \"a\": its cost is not an amount: write 0 or more",
             "FILE:21: variants[4]: \"d\": another variant of its namespace has the same name",
         ],
     );

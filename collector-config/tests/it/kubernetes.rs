@@ -14,10 +14,7 @@ use tempfile::NamedTempFile;
 
 fn kubeconfig(url: &str) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
-    let text = format!(
-        "current-context: test\ncontexts: [{{name: test, context: {{cluster: c, user: u}}}}]\n\
-         clusters: [{{name: c, cluster: {{server: {url:?}}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
-    );
+    let text = kubernetes::kubeconfig(url, &serde_json::json!({}));
     std::fs::write(file.path(), text).unwrap();
     file
 }

@@ -20,14 +20,8 @@ impl Fixture {
     fn new(variants: &[(&str, &str)]) -> Self {
         let model = ModelRef::new("llama", "prod");
         let spec = |(name, pods): &(&str, &str)| VariantSpec {
-            name: (*name).into(),
-            namespace: model.namespace.clone(),
-            model: model.model.clone(),
-            accelerator: None,
-            cost: 10.0,
             pods: (*pods).to_owned(),
-            max_batch: None,
-            fetch_interval: None,
+            ..VariantSpec::new(*name, &model)
         };
         Self {
             config: CacheConfig::default(),

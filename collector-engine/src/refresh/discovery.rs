@@ -153,11 +153,17 @@ pub(super) async fn run(engine: Arc<Engine>, index: usize, stop: CancellationTok
 fn log_listing(source: &Source, listing: &Listing, tracks: bool) {
     let backend = &source.name;
     match listing {
-        Ok(models) if models.is_empty() => tracing::warn!(
-            %backend,
-            "The backend answers and knows no model: does anything scrape the model servers, and do their series have \
-             a namespace and a model name? `collector check` finds the cause"
-        ),
+        Ok(models) if models.is_empty() => {
+            let question = if source.backend.variants().is_some() {
+                "does an object that it lists describe one?"
+            } else {
+                "does anything scrape the model servers, and do their series have a namespace and a model name?"
+            };
+            tracing::warn!(
+                %backend,
+                "The backend answers and knows no model: {question} `collector check` finds the cause"
+            );
+        }
         Ok(models) => {
             let namespaces: BTreeSet<_> =
                 models.iter().map(|known| &known.model.namespace).collect();

@@ -40,7 +40,7 @@ pub(super) struct Contents {
 /// Why a file is not used.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Rejected {
-    #[error("it is no snapshot of this program")]
+    #[error("it is not a snapshot of this program")]
     NoSnapshot,
     #[error("it has the format of an earlier version of this program")]
     Former,

@@ -321,12 +321,12 @@ fn refused(file: &[u8], reason: &str) {
 
 #[test]
 fn each_kind_of_wrong_file_has_its_reason() {
-    refused(b"", "it is no snapshot");
-    refused(b"{}\n", "it is no snapshot");
-    refused(&[b'x'; 1000], "it is no snapshot");
+    refused(b"", "it is not a snapshot");
+    refused(b"{}\n", "it is not a snapshot");
+    refused(&[b'x'; 1000], "it is not a snapshot");
     refused(b"collector-snapshot 2 00000000000000001234 0a1b2c3d\n{}\n", "an earlier version");
     let later = br#"{"collectorSnapshot":4,"writtenAt":"noon","more":[]}"#;
-    refused(later, "it is no snapshot");
+    refused(later, "it is not a snapshot");
     let later = br#"{"collectorSnapshot":4,"writtenAt":0,"more":[]}"#;
     refused(later, "it has format 4, and this version reads format 3");
 }
@@ -506,7 +506,7 @@ fn only_a_regular_file_within_the_limit_is_read() {
     assert_eq!(file::read(&path, 3).unwrap().unwrap(), b"abc");
     assert!(file::read(&path, 2).unwrap_err().to_string().contains("larger than"));
     assert!(file::read(&path.join("below"), 3).is_err(), "that is another mistake");
-    assert!(file::read(folder.path(), 3).unwrap_err().to_string().contains("no regular file"));
+    assert!(file::read(folder.path(), 3).unwrap_err().to_string().contains("not a regular file"));
     #[cfg(unix)]
     assert!(file::read(Path::new("/dev/zero"), 3).is_err());
 }

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use collector_core::{
     Answers, Ask, Backend, BackendError, BackendName, CollectError, DiscoveryState, ErrorKind,
     KnownModel, Limits, ListAsk, MetricsCollector as _, ModelRef, Operation, Probe, ProbeAsk,
-    Supports, Urgency,
+    Supports, Urgency, VariantDirectory,
 };
-use collector_engine::{Builder, CachingCollector, Discovery};
-use collector_testkit::FakeBackend;
+use collector_engine::{Builder, CachingCollector, Discovery, StaticDirectory};
+use collector_testkit::{FakeBackend, TokioClock};
 
 use crate::logs::Logs;
 use crate::setup::{Setup, config, llama, pass, secs, setup_of, setup_with, variant, variants};
@@ -42,7 +42,7 @@ async fn started(change: impl FnOnce(Builder) -> Builder) -> Setup {
     setup
 }
 
-/// A fake whose lists alone can fail or hang.
+/// A fake whose lists alone can fail or hang, and which has a directory of variants.
 struct Lists {
     fake: FakeBackend,
     fail: Arc<AtomicBool>,
@@ -85,6 +85,10 @@ impl Backend for Lists {
 
     async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
         self.fake.probe(ask).await
+    }
+
+    fn variants(&self) -> Option<Arc<dyn VariantDirectory>> {
+        Some(Arc::new(StaticDirectory::new(Vec::new()).unwrap()))
     }
 }
 
@@ -189,9 +193,23 @@ async fn a_backend_that_answers_and_knows_no_model_is_0_and_warned_of_once() {
     assert_eq!(discovery(&setup.collector).known, Some(0));
     let warned = logs.with("The backend answers and knows no model");
     assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("does anything scrape the model servers"), "{warned:?}");
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     pass(secs(61)).await;
     assert_eq!(tracked(&setup.collector), [llama()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_with_a_directory_that_knows_no_model_is_asked_about_its_objects() {
+    let (logs, _guard) = Logs::capture();
+    let fake = FakeBackend::new(Arc::new(TokioClock::new())).named("kubernetes");
+    let lists = Lists { fake, fail: Arc::default(), hang: false };
+    let setup = setup_with(|builder| discovering(builder).also(Arc::new(lists)));
+    setup.collector.start_background_worker().await.unwrap();
+    pass(secs(1)).await;
+    let warned = logs.with("The backend answers and knows no model");
+    let warned = warned.iter().find(|line| line.contains("backend=kubernetes")).unwrap();
+    assert!(warned.contains("does an object that it lists describe one?"), "{warned}");
 }
 
 #[tokio::test(start_paused = true)]

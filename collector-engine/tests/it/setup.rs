@@ -4,9 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{
-    AcceleratorName, Clock, MetricsCollector as _, ModelRef, Reading, Replicas, VariantName,
-};
+use collector_core::{AcceleratorName, Clock, MetricsCollector as _, ModelRef, Reading, Replicas};
 use collector_engine::{Builder, CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
 use collector_testkit::{FakeBackend, TokioClock};
 
@@ -45,14 +43,11 @@ pub(crate) fn config(change: impl FnOnce(&mut CacheConfig)) -> impl FnOnce(Build
 
 pub(crate) fn variant(name: &str, model: &ModelRef, pods: &str) -> VariantSpec {
     VariantSpec {
-        name: VariantName::from(name),
-        namespace: model.namespace.clone(),
-        model: model.model.clone(),
         accelerator: Some(AcceleratorName::from("H100")),
         cost: 40.0,
         pods: pods.to_owned(),
         max_batch: Some(256),
-        fetch_interval: None,
+        ..VariantSpec::new(name, model)
     }
 }
 

@@ -28,10 +28,11 @@ impl PageGauges for EppBackend {
 }
 
 impl Pod {
-    /// Returns the gauges of its last page; `None` for an endpoint picker.
+    /// Returns the gauges of its last page; `None` for an endpoint picker, and for a pod that starts or terminates and does
+    /// not answer, of which no series are missed.
     fn gauges(&self) -> Option<PodGauges> {
         let seen = self.seen();
-        if matches!(seen.was, LastSeen::EndpointPicker(_)) {
+        if matches!(seen.was, LastSeen::EndpointPicker(_)) || seen.is_out_of_service() {
             return None;
         }
         let failure = match &seen.outcome {

@@ -435,7 +435,7 @@ fn why_no_model(page: &ServerExposition, no_model: &NoModel) -> Cause {
              the target or in [[engines]]",
         ),
         NoModel::NoId(name) => (
-            format!("{:?} on its {engine} page is no model id", quote(name)),
+            format!("{:?} on its {engine} page is not a model id", quote(name)),
             "give the model: model = \"…\" on the target or in [[engines]]",
         ),
         NoModel::Several(names) => {

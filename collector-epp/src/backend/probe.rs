@@ -62,18 +62,15 @@ fn discovery(shared: &Shared) -> Check {
     let state = shared.fleet.lock();
     let count: usize = state.namespaces.values().map(BTreeMap::len).sum();
     match state.unknown.first() {
-        Some(error) => Check::new(id, CheckStatus::Fail, error.to_string())
-            .with_remedy("correct it; targets of other sources are scraped all the same"),
+        Some(error) => Check::new(id, CheckStatus::Fail, error.to_string()).with_remedy(
+            "correct what the error names; targets of other sources are scraped all the same",
+        ),
         None if state.not_asked_yet && count == 0 => {
-            let detail = "the targets are not known yet: what names them has not answered in time";
-            Check::new(id, CheckStatus::Fail, detail)
-                .with_remedy("do the name server, the targets file and the cluster answer?")
+            let detail = "the targets are not known yet: their source has not answered in time";
+            Check::new(id, CheckStatus::Fail, detail).with_remedy(shared.sources.remedies())
         }
-        None if count == 0 => Check::new(id, CheckStatus::Fail, "there is no target at all")
-            .with_remedy(
-                "does epp.target_file name any, does the name in epp.dns have records, or does an \
-                 InferencePool of the cluster select a pod?",
-            ),
+        None if count == 0 => Check::new(id, CheckStatus::Fail, "no target was found")
+            .with_remedy(shared.sources.remedies()),
         None => Check::new(
             id,
             CheckStatus::Pass,

@@ -224,6 +224,10 @@ impl Discovery for DnsTargets {
         &self.shown
     }
 
+    fn remedy(&self) -> &'static str {
+        "does the name server answer, and does the name of epp.dns have records?"
+    }
+
     async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
         self.look_again_after(AGAIN_AFTER_FAILURE);
         let records = self.records().await.map_err(|error| {

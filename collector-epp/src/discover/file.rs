@@ -60,6 +60,10 @@ impl Discovery for FileTargets {
         &self.shown
     }
 
+    fn remedy(&self) -> &'static str {
+        "does the file of epp.target_file name targets?"
+    }
+
     async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
         // The stamp is taken first: a file that changes in between is then read once more.
         let stamp = self.stamp().await;
@@ -162,7 +166,7 @@ impl Group {
         };
         if address.contains(['/', '?', '#', '@']) {
             return Err(
-                "it is no address; write HOST:PORT, and the path in __metrics_path__".into()
+                "it is not an address; write HOST:PORT, and the path in __metrics_path__".into()
             );
         }
         let scheme = label("__scheme__").unwrap_or("http");

@@ -26,6 +26,11 @@ pub trait Discovery: Send + Sync {
     /// Returns its name in messages: the key that sets it, a file, a DNS name.
     fn source(&self) -> &str;
 
+    /// Returns what to check if it does not answer or has no target; empty if nothing can be.
+    fn remedy(&self) -> &'static str {
+        ""
+    }
+
     /// Returns all of its current targets.
     ///
     /// # Errors

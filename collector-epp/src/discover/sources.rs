@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Joins all sources of targets.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use std::sync::Arc;
@@ -88,6 +88,14 @@ impl Sources {
         }
     }
 
+    /// What to check of the sources, each text once.
+    pub(crate) fn remedies(&self) -> String {
+        let remedies: BTreeSet<&str> =
+            self.all.iter().map(|source| source.discovery.remedy()).collect();
+        let remedies: Vec<&str> = remedies.into_iter().filter(|text| !text.is_empty()).collect();
+        remedies.join(" ")
+    }
+
     /// Asks every source.
     pub(crate) async fn find(&self) -> Found {
         join_all(self.all.iter().map(|source| self.ask(source))).await;
@@ -143,8 +151,7 @@ impl Sources {
             let last = source.lock();
             let Some(targets) = &last.targets else {
                 let not_asked = || {
-                    let message =
-                        format!("{}: it was not looked at yet", source.discovery.source());
+                    let message = format!("{}: no answer yet", source.discovery.source());
                     DiscoveryError::new(ErrorKind::Timeout, message)
                 };
                 found.not_asked_yet |= last.failing.is_none();
@@ -215,7 +222,11 @@ impl Source {
         match answer {
             Ok(targets) => {
                 if last.failing.is_some() {
-                    tracing::info!(source, targets = targets.len(), "Targets are told again");
+                    tracing::info!(
+                        source,
+                        targets = targets.len(),
+                        "The source of targets answers again"
+                    );
                 } else if let Some(before) = last.targets.as_ref().filter(|it| **it != targets) {
                     let gained = beyond(&targets, before);
                     let absent = beyond(before, &targets);
@@ -233,9 +244,9 @@ impl Source {
                 if last.failing.as_ref() != Some(&error) {
                     let error = with_section(self.section, &error.to_string());
                     match last.targets.as_ref().map(Vec::len) {
-                        None => tracing::warn!(%error, "Targets cannot be read"),
+                        None => tracing::warn!(%error, "A source of targets has failed"),
                         Some(kept) => tracing::warn!(
-                            %error, kept, "Targets cannot be read; the last ones are kept"
+                            %error, kept, "A source of targets has failed: its last targets are kept"
                         ),
                     }
                 }

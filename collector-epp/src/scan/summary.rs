@@ -86,13 +86,13 @@ pub enum Reason {
     #[error("no value")]
     NoValue,
     /// The value is no decimal number, `NaN` or infinity.
-    #[error("the value is no number")]
+    #[error("the value is not a number")]
     Value,
     /// The value is finite and beyond the greatest double.
     #[error("the value is too large for a double")]
     ValueTooLarge,
     /// What follows the value is no timestamp.
-    #[error("the timestamp is no number in range")]
+    #[error("the timestamp is not a number in range")]
     Timestamp,
     /// Something follows where the line should end.
     #[error("something follows the end of the sample")]

@@ -107,7 +107,7 @@ impl Credential {
             Self::EndpointPicker => settings.credential(settings.picker_token(), url),
             Self::Basic(_) => "the user name and password of the URL were sent".to_owned(),
             Self::NoTarget => {
-                "no token was sent, because the URL is no target of the configuration".to_owned()
+                "no token was sent, because the URL is not a target of the configuration".to_owned()
             }
         }
     }

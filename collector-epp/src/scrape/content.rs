@@ -55,7 +55,7 @@ impl Content {
             Self::Json => "it is JSON, not a page of metrics",
             Self::JsonText => "it is one JSON string, not a page of metrics",
             Self::Protobuf => "it is in Prometheus' protobuf form, not in the text form",
-            Self::Binary => "it is no text, so there are no series to read",
+            Self::Binary => "it is not text, so there are no series to read",
         };
         format!("{problem}{}", content_type.map_or_else(String::new, came_as))
     }

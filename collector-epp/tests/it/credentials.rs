@@ -9,16 +9,13 @@ use std::time::Duration;
 use collector_core::{Backend as _, CheckStatus, ErrorKind, ProbeAsk, SystemClock};
 use collector_epp::EppConfig;
 use collector_epp::discover::TargetSpec;
-use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedKey, DnType, IsCa, KeyPair,
-    SerialNumber, date_time_ymd,
+use collector_testkit::certificates::Pair;
+use collector_testkit::certificates::rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, SerialNumber, date_time_ymd,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::fake_pod::{FakePod, Says, answer as good_answer, vllm};
 use crate::world::{answer, backend, config, failure, found};
@@ -32,9 +29,7 @@ struct SafePod {
 
 impl SafePod {
     async fn start(host: &str) -> Self {
-        let CertifiedKey { cert, signing_key } =
-            rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
-        Self::with(cert, signing_key).await
+        Self::with(Pair::self_signed(host)).await
     }
 
     /// A pod whose certificate signs itself as that of an authority, as `openssl req -x509` makes it.
@@ -43,13 +38,11 @@ impl SafePod {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "localhost");
         set(&mut params);
-        let key = KeyPair::generate().unwrap();
-        Self::with(params.self_signed(&key).unwrap(), key).await
+        Self::with(Pair::self_signed_params(&params)).await
     }
 
-    async fn with(cert: Certificate, signing_key: KeyPair) -> Self {
-        let certificate = cert.pem();
-        let acceptor = acceptor(&cert, &signing_key);
+    async fn with(pair: Pair) -> Self {
+        let acceptor = TlsAcceptor::from(pair.server(None));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -69,7 +62,7 @@ impl SafePod {
                 });
             }
         });
-        Self { port, requests, certificate }
+        Self { port, requests, certificate: pair.cert }
     }
 
     fn target(&self) -> TargetSpec {
@@ -87,17 +80,6 @@ impl SafePod {
         fs::write(&path, &self.certificate).unwrap();
         EppConfig { ca_cert_path: Some(path), ..config(vec![self.target()]) }
     }
-}
-
-fn acceptor(cert: &rcgen::Certificate, key: &KeyPair) -> TlsAcceptor {
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
 }
 
 #[tokio::test]

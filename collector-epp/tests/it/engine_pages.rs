@@ -165,13 +165,13 @@ async fn a_pod_whose_model_cannot_be_told_fails_with_what_to_do() {
     };
     let triton = fails("triton-trtllm-a.txt", None).await;
     assert!(
-        triton.contains("\"tensorrt_llm\" on its triton-tensorrt-llm page is no model id"),
+        triton.contains("\"tensorrt_llm\" on its triton-tensorrt-llm page is not a model id"),
         "{triton}"
     );
     assert!(triton.contains("give the model: model = "), "{triton}");
     let undefined = fails("trtllm-no-prefix.txt", None).await;
     assert!(
-        undefined.contains("\"undefined\" on its trtllm-serve page is no model id"),
+        undefined.contains("\"undefined\" on its trtllm-serve page is not a model id"),
         "{undefined}"
     );
     let tgi = fails("tgi.txt", None).await;

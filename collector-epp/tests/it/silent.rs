@@ -64,7 +64,10 @@ async fn a_pod_that_starts_disturbs_nothing_until_it_answers() {
     let told = Told::default();
     told.tell(&[(serving.target("a"), false), (starting.target("b"), true)]);
     let backend = told.backend();
+    let gauges = backend.gauges().unwrap();
+    let shown = || gauges.pods(&|_| true).pods.len();
     assert_eq!(pods(answer(&backend, "m").await), ["a"]);
+    assert_eq!(shown(), 1, "no series of the other are missed");
     let unknown = answer(&backend, "other").await;
     assert!(matches!(unknown, Answer::Missing { .. }), "{unknown:?}");
     let probe = backend.probe(ProbeAsk::new(&TokioClock::new())).await.unwrap();
@@ -72,6 +75,7 @@ async fn a_pod_that_starts_disturbs_nothing_until_it_answers() {
     assert!(failed.is_empty(), "{failed:?}");
     starting.say(Says::Page(vllm("m", 1.0, 0.5, 1.0)));
     assert_eq!(pods(answer(&backend, "m").await), ["a", "b"]);
+    assert_eq!(shown(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,42 +2,35 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, date_time_ymd,
+use collector_testkit::certificates::Authority;
+use collector_testkit::certificates::rcgen::{
+    self, CertificateParams, DnType, ExtendedKeyUsagePurpose, date_time_ymd,
 };
+use http::{HeaderName, HeaderValue};
 
 use super::*;
 
 /// The first second of 2026.
 const NOW: u64 = 1_767_225_600;
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+fn client(
+    authority: &Authority,
+    change: impl FnOnce(&mut CertificateParams),
+) -> CertificateDer<'static> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::OrganizationName, "not the name");
+    params.distinguished_name.push(DnType::CommonName, "front-proxy-client");
+    params.not_before = date_time_ymd(2025, 1, 1);
+    params.not_after = date_time_ymd(2027, 1, 1);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    change(&mut params);
+    authority.sign_params(&params).der()
+}
 
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn client(&self, change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::OrganizationName, "not the name");
-        params.distinguished_name.push(DnType::CommonName, "front-proxy-client");
-        params.not_before = date_time_ymd(2025, 1, 1);
-        params.not_after = date_time_ymd(2027, 1, 1);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        change(&mut params);
-        params.signed_by(&KeyPair::generate().unwrap(), &self.0).unwrap().der().clone()
-    }
-
-    fn front_proxy(&self, names: &[&str]) -> FrontProxy {
-        let mut config = FrontProxyConfig::new(self.0.pem().into_bytes());
-        config.allowed_names = names.iter().map(|name| (*name).to_owned()).collect();
-        FrontProxy::new(config).unwrap()
-    }
+fn front_proxy(authority: &Authority, names: &[&str]) -> FrontProxy {
+    let mut config = FrontProxyConfig::new(authority.pem().into_bytes());
+    config.allowed_names = names.iter().map(|name| (*name).to_owned()).collect();
+    FrontProxy::new(config).unwrap()
 }
 
 fn at(seconds: u64) -> UnixTime {
@@ -47,21 +40,22 @@ fn at(seconds: u64) -> UnixTime {
 #[test]
 fn the_front_proxy_is_recognised_by_its_authority_and_its_name() {
     let (authority, other) = (Authority::new(), Authority::new());
-    let own = [authority.client(|_| ())];
+    let own = [client(&authority, |_| ())];
     let recognise = |names: &[&str], certificates: &[CertificateDer<'_>]| {
-        authority.front_proxy(names).recognise(certificates, at(NOW))
+        front_proxy(&authority, names).recognise(certificates, at(NOW))
     };
     assert_eq!(recognise(&[], &own), Ok(()));
     assert_eq!(recognise(&["a", "front-proxy-client"], &own), Ok(()));
     let stranger = Stranger::OtherName("front-proxy-client".to_owned());
     assert_eq!(recognise(&["front-proxy"], &own), Err(stranger));
     assert_eq!(recognise(&[], &[]), Err(Stranger::NoCertificate));
-    assert_eq!(recognise(&[], &[other.client(|_| ())]), Err(Stranger::UnknownAuthority));
+    assert_eq!(recognise(&[], &[client(&other, |_| ())]), Err(Stranger::UnknownAuthority));
     // The certificate of the authority in the chain proves nothing.
-    let chain = [other.client(|_| ()), other.0.der().clone()];
+    let chain =
+        [client(&other, |_| ()), CertificateDer::from_pem_slice(other.pem().as_bytes()).unwrap()];
     assert_eq!(recognise(&[], &chain), Err(Stranger::UnknownAuthority));
     let unnamed =
-        [authority.client(|params| params.distinguished_name = rcgen::DistinguishedName::new())];
+        [client(&authority, |params| params.distinguished_name = rcgen::DistinguishedName::new())];
     assert_eq!(recognise(&["x"], &unnamed), Err(Stranger::OtherName(String::new())));
     let garbage = [CertificateDer::from(vec![0x30, 0x82])];
     assert!(matches!(recognise(&[], &garbage), Err(Stranger::Unusable(_))));
@@ -70,8 +64,8 @@ fn the_front_proxy_is_recognised_by_its_authority_and_its_name() {
 #[test]
 fn a_certificate_that_is_not_a_clients_or_not_valid_now_is_refused() {
     let authority = Authority::new();
-    let front_proxy = authority.front_proxy(&[]);
-    let own = [authority.client(|_| ())];
+    let front_proxy = front_proxy(&authority, &[]);
+    let own = [client(&authority, |_| ())];
     let end = 1_798_761_600;
     assert_eq!(front_proxy.recognise(&own, at(end - 1)), Ok(()));
     let expired = front_proxy.recognise(&own, at(end + 86_400)).unwrap_err();
@@ -82,8 +76,9 @@ fn a_certificate_that_is_not_a_clients_or_not_valid_now_is_refused() {
         expired.text()
     );
     assert_eq!(front_proxy.recognise(&own, at(NOW - 2 * 31_536_000)), Err(Stranger::NotYetValid));
-    let server = [authority
-        .client(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth])];
+    let server = [client(&authority, |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    })];
     assert!(matches!(front_proxy.recognise(&server, at(NOW)), Err(Stranger::Unusable(_))));
 }
 
@@ -95,14 +90,14 @@ fn a_configuration_without_an_authority_is_refused() {
         let error = FrontProxy::new(FrontProxyConfig::new(text.as_bytes().to_vec())).unwrap_err();
         assert!(error.contains("authorit"), "{error}");
     }
-    let mut config = FrontProxyConfig::new(Authority::new().0.pem().into_bytes());
+    let mut config = FrontProxyConfig::new(Authority::new().pem().into_bytes());
     config.username_headers.clear();
     FrontProxy::new(config).unwrap_err();
 }
 
 #[test]
 fn headers_name_the_user() {
-    let front_proxy = Authority::new().front_proxy(&[]);
+    let front_proxy = front_proxy(&Authority::new(), &[]);
     let user = |headers: &[(&str, &str)]| {
         let pairs = headers.iter().map(|(name, value)| {
             (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())

@@ -7,7 +7,9 @@ use collector_core::ModelRef;
 use futures_util::future::join_all;
 use tokio::time::{Instant, advance};
 
-use crate::fixture::{Authority, Down, Fixture, HPA, ROOT, queue_of};
+use collector_testkit::certificates::{Authority, rcgen};
+
+use crate::fixture::{Down, Fixture, HPA, ROOT, client, queue_of};
 
 const QUEUE: &str = "collector-queue";
 
@@ -17,21 +19,21 @@ async fn only_the_front_proxy_is_served() {
     fixture.serve(queue_of(3));
     let (authority, other) = (&fixture.authority, Authority::new());
     let day = |year| rcgen::date_time_ymd(year, 1, 1);
-    let expired = authority.client("front-proxy-client", |it| {
+    let expired = client(authority, "front-proxy-client", |it| {
         it.not_before = day(2001);
         it.not_after = day(2002);
     });
-    let future = authority.client("front-proxy-client", |it| it.not_before = day(2999));
-    let server = authority.client("front-proxy-client", |it| {
+    let future = client(authority, "front-proxy-client", |it| it.not_before = day(2999));
+    let server = client(authority, "front-proxy-client", |it| {
         it.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     });
     for (identity, part) in [
         (None, "shows no certificate"),
         (
-            Some(other.client("front-proxy-client", |_| ())),
+            Some(client(&other, "front-proxy-client", |_| ())),
             "not signed by the front proxy's authority",
         ),
-        (Some(authority.client("kubelet", |_| ())), "the common name \"kubelet\""),
+        (Some(client(authority, "kubelet", |_| ())), "the common name \"kubelet\""),
         (Some(expired), "the front proxy's certificate expired "),
         (Some(future), "is not valid yet"),
         (Some(server), "cannot be used"),

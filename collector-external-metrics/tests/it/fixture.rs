@@ -1,30 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A server, its collector, its cluster and a client.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use collector_core::{ModelRef, ModelSample, ReplicaMetrics, Tick};
-use collector_engine::{CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
+use collector_engine::{CachingCollector, StaticDirectory, VariantSpec};
 use collector_external_metrics::{
     AccessControl, AccessRequest, Decision, ExternalMetrics, FrontProxyConfig, serve,
 };
 use collector_keda::{Scaler, Settings};
+use collector_testkit::certificates::rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose};
+use collector_testkit::certificates::{Authority, Pair};
 use collector_testkit::{FakeBackend, TokioClock};
 use collector_transport::Section;
 use collector_transport::server::{Listener, ServerTls, ServerTlsSettings};
 use http_body_util::BodyExt as _;
 use percent_encoding::NON_ALPHANUMERIC;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,50 +30,17 @@ pub(crate) const MODEL: &str = "org/chat";
 pub(crate) const ROOT: &str = "/apis/external.metrics.k8s.io/v1beta1";
 pub(crate) const HPA: &str = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 
-/// A certificate with its key, PEM.
-pub(crate) struct Pair {
-    cert: String,
-    key: String,
-}
-
-impl Pair {
-    fn der(&self) -> CertificateDer<'static> {
-        CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
-    }
-}
-
-/// An authority.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// The certificate of a client with this common name.
-    pub(crate) fn client(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        change(&mut params);
-        self.signed(&params)
-    }
-
-    fn server(&self) -> Pair {
-        self.signed(&CertificateParams::new(["localhost".to_owned()]).unwrap())
-    }
-
-    fn signed(&self, params: &CertificateParams) -> Pair {
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.0).unwrap();
-        Pair { cert: cert.pem(), key: key.serialize_pem() }
-    }
-
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
+/// The certificate of a client with this common name.
+pub(crate) fn client(
+    authority: &Authority,
+    name: &str,
+    change: impl FnOnce(&mut CertificateParams),
+) -> Pair {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    change(&mut params);
+    authority.sign_params(&params)
 }
 
 /// A cluster that does what a test says.
@@ -175,19 +137,10 @@ impl Fixture {
     ) -> Self {
         let clock = Arc::new(TokioClock::new());
         let backend = FakeBackend::new(clock.clone());
-        let variant = VariantSpec {
-            name: "small".into(),
-            namespace: "prod".into(),
-            model: MODEL.into(),
-            accelerator: None,
-            cost: 10.0,
-            pods: "small-*".to_owned(),
-            max_batch: None,
-            fetch_interval: None,
-        };
+        let pods = "small-*".to_owned();
+        let variant = VariantSpec { pods, ..VariantSpec::new("small", &model()) };
         let directory = StaticDirectory::new(vec![variant]).unwrap();
         let collector = CachingCollector::builder(Arc::new(backend.clone()))
-            .config(CacheConfig::default())
             .directory(Arc::new(directory))
             .clock(clock.clone())
             .build();
@@ -197,11 +150,11 @@ impl Fixture {
             ExternalMetrics::new(scaler, clock, Arc::clone(&cluster) as Arc<dyn AccessControl>);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let tls = Some(Arc::new(server_tls(&authority.server())));
+        let tls = Some(Arc::new(server_tls(&authority)));
         let listener = Listener { socket, tls, read_timeout: None };
         let api = Arc::new(api);
         tokio::spawn(serve(listener, Arc::clone(&api), std::future::pending()));
-        let front_proxy = authority.client("front-proxy-client", |_| ());
+        let front_proxy = client(&authority, "front-proxy-client", |_| ());
         let client = Client::Called(Arc::clone(&api), vec![front_proxy.der()]);
         Self { backend, collector, cluster, client, authority, front_proxy, api, address }
     }
@@ -232,18 +185,13 @@ impl Fixture {
     }
 }
 
-fn server_tls(pair: &Pair) -> ServerTls {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        fs::write(&path, text).unwrap();
-        path
-    };
+fn server_tls(authority: &Authority) -> ServerTls {
+    let pair = authority.sign("localhost");
     // What was read stays when the files are gone.
     ServerTls::new(&ServerTlsSettings {
         section: Section { name: "external_metrics", variables: None },
-        cert_path: write("cert.pem", &pair.cert),
-        key_path: write("key.pem", &pair.key),
+        cert_path: authority.write("cert.pem", &pair.cert),
+        key_path: authority.write("key.pem", &pair.key),
         client_ca_path: None,
         asks_clients: true,
         protocols: &[b"http/1.1"],
@@ -310,20 +258,7 @@ pub(crate) enum Client {
 
 impl Client {
     fn connected(address: SocketAddr, trusted: &Authority, identity: Option<&Pair>) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(trusted.pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match identity {
-            None => builder.with_no_client_auth(),
-            Some(pair) => {
-                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-                builder.with_client_auth_cert(vec![pair.der()], key).unwrap()
-            }
-        };
+        let mut config = trusted.client(identity);
         // As Go's client, which prefers HTTP/2.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Self::Connected(address, TlsConnector::from(Arc::new(config)))

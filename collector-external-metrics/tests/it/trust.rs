@@ -8,14 +8,16 @@ use std::time::Duration;
 use collector_keda::Settings;
 use tokio::time::advance;
 
-use crate::fixture::{Authority, Down, Fixture, ROOT, ScriptedCluster};
+use collector_testkit::certificates::Authority;
+
+use crate::fixture::{Down, Fixture, ROOT, ScriptedCluster, client};
 
 #[tokio::test(start_paused = true)]
 async fn a_new_authority_is_read_when_its_certificate_is_first_seen() {
     let fixture = Fixture::start().await;
     fixture.client.get(ROOT).await;
     let next = Authority::new();
-    let renewed = fixture.client_with(&next.client("front-proxy-client", |_| ()));
+    let renewed = fixture.client_with(&client(&next, "front-proxy-client", |_| ()));
     renewed.get(ROOT).await.error(401);
     fixture.cluster.trust(&next);
     // Anyone can show a certificate, so not each one is a reason to read.

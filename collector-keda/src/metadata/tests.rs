@@ -73,7 +73,7 @@ fn a_credit_is_asked_for_where_pods_take_demand() {
     assert!(!with(&[("pendingCredit", "false")]).unwrap().pending_credit);
     refused(&[("pendingCredit", "yes")], "pendingCredit: \"yes\" is neither true nor false");
     let of_supply = [("signal", "supply-ready"), ("pendingCredit", "true")];
-    refused(&of_supply, "pendingCredit: supply-ready is no demand");
+    refused(&of_supply, "pendingCredit: supply-ready is not a demand");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The signal `slo-ratio`: a quantile of a latency, divided by the greatest that it may be.
 
-use collector_core::{Latencies, LatencyHistogram, ReplicaMetrics, ReplicaState, Role, Tick};
+use collector_core::{
+    Field, Latencies, LatencyHistogram, ReplicaMetrics, ReplicaState, Role, Tick,
+};
 
 use super::{Measured, Unknown, View};
 use crate::positive::Positive;
@@ -65,6 +67,7 @@ impl<'a> View<'a> {
             return self.without_pods();
         }
         let mut oldest: Option<Tick> = None;
+        let mut sampled = |at: Tick| oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
         let mut pods = 0;
         for pod in self.pods_with_latency(slo.latency) {
             let latencies = pod.latencies.as_deref();
@@ -72,29 +75,33 @@ impl<'a> View<'a> {
             let Some(known) = known else {
                 // Some servers create the series with the first request.
                 if is_idle(pod) {
+                    sampled(idle_since(pod));
                     continue;
                 }
                 return Err(Unknown::Latency { pod: pod.pod_name.clone(), latency: slo.latency });
             };
-            let at = known.sampled_at;
-            oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
+            sampled(known.sampled_at);
             pods += 1;
         }
         let histograms = self
             .pods_with_latency(slo.latency)
             .filter_map(|pod| slo.latency.of(pod.latencies.as_deref()?));
-        let measured =
-            |value| Measured { value, sampled_at: oldest.unwrap_or(self.replicas.oldest), pods };
-        // All pods sleep, or none has had a request.
+        let oldest = oldest.unwrap_or(self.replicas.oldest);
+        let measured = |value, sampled_at| Measured { value, sampled_at, pods };
+        // That is no latency where nothing runs, and may be any where something does.
+        let without_end = || {
+            let seen_at = self.pods().map(idle_since).fold(oldest, Tick::min);
+            let is_known = self.pods().all(is_idle);
+            is_known.then(|| measured(0.0, seen_at)).ok_or(Unknown::NothingEnded(slo.latency))
+        };
+        // None serves, or none has had a request.
         if pods == 0 {
-            return Ok(measured(0.0));
+            return without_end();
         }
         let all = LatencyHistogram::merged(histograms).ok_or(Unknown::Buckets)?;
         match all.quantile(slo.quantile.get()) {
-            Some(seconds) => Ok(measured(seconds / slo.limit.get())),
-            // Nothing ended: that is no latency where nothing runs, and may be any where something does.
-            None if self.pods().all(is_idle) => Ok(measured(0.0)),
-            None => Err(Unknown::NothingEnded(slo.latency)),
+            Some(seconds) => Ok(measured(seconds / slo.limit.get(), oldest)),
+            None => without_end(),
         }
     }
 
@@ -120,9 +127,16 @@ fn is_idle(pod: &ReplicaMetrics) -> bool {
         || (pod.running_requests == Some(0) && pod.queue_length == Some(0))
 }
 
+/// When it was seen that nothing runs and waits at a pod that is idle.
+fn idle_since(pod: &ReplicaMetrics) -> Tick {
+    pod.sampled_at(Field::RunningRequests).min(pod.sampled_at(Field::QueueLength))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use collector_core::Mark;
 
     use super::super::tests::{at, measure, pod, replicas};
     use super::super::{Signal, Unknown};
@@ -175,6 +189,35 @@ mod tests {
         idle.running_requests = Some(0);
         let value = measure(&replicas(vec![idle]), &p90(Latency::Ttft)).unwrap().value;
         assert!(value.abs() < f64::EPSILON, "{value}");
+    }
+
+    #[test]
+    fn without_a_pod_that_serves_it_is_0_only_if_nothing_runs() {
+        let mut leaving = with_ttft("a", [0, 0, 90]);
+        leaving.state = ReplicaState::Terminating;
+        let mut starting = with_ttft("b", [0, 0, 0]);
+        starting.state = ReplicaState::Starting;
+        (starting.running_requests, starting.latencies) = (Some(0), None);
+        let both = replicas(vec![leaving.clone(), starting.clone()]);
+        let expected = Unknown::NothingEnded(Latency::Ttft);
+        assert_eq!(measure(&both, &p90(Latency::Ttft)), Err(expected));
+        leaving.running_requests = Some(0);
+        let value = measure(&replicas(vec![leaving, starting]), &p90(Latency::Ttft)).unwrap().value;
+        assert!(value.abs() < f64::EPSILON, "{value}");
+    }
+
+    #[test]
+    fn that_a_pod_is_idle_is_as_old_as_its_counts() {
+        let mut idle = with_ttft("b", [0, 0, 0]);
+        idle.running_requests = Some(0);
+        let (field, sampled_at) = (Field::RunningRequests, at(970));
+        idle.marks.push(Mark { field, backend: "test".into(), sampled_at });
+        let alone = replicas(vec![idle.clone()]);
+        assert_eq!(measure(&alone, &p90(Latency::Ttft)).unwrap().sampled_at, at(970));
+        idle.latencies = None;
+        let both = replicas(vec![with_ttft("a", [90, 0, 0]), idle]);
+        let measured = measure(&both, &p90(Latency::Ttft)).unwrap();
+        assert_eq!((measured.sampled_at, measured.pods), (at(970), 1));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use collector_core::supply::{Pod, PodState, Workload};
 use collector_core::{
-    EndpointPickerLoad, FieldReasons, Latencies, LatencyHistogram, ModelRef, Supply,
+    EndpointPickerLoad, FieldReasons, Latencies, LatencyHistogram, Mark, ModelRef, Supply,
 };
 use proptest::prelude::*;
 
@@ -205,6 +205,22 @@ fn of_pods_that_report_why_requests_wait_those_for_capacity_count() {
     let mut unknown = told(0, Some(2));
     unknown.queue_length = None;
     assert!(measure(&replicas(vec![unknown]), &Signal::WaitingCapacity).is_err());
+}
+
+#[test]
+fn a_backlog_is_as_old_as_the_prompt_lengths_that_it_is_made_of() {
+    let mut older = pod("b", 0, 2, 0.6);
+    let (field, sampled_at) = (Field::AvgInputTokens, at(NOW - 200));
+    older.marks.push(Mark { field, backend: "test".into(), sampled_at });
+    let pods = || replicas(vec![pod("a", 0, 7, 0.4), older.clone()]);
+    for in_flight in [None, Some(5_000)] {
+        let mut load = picker(Some(10));
+        load.in_flight_tokens = in_flight;
+        let measured = measure(&behind(pods(), load), &backlog()).unwrap();
+        assert_eq!(measured.sampled_at, at(NOW - 200), "{in_flight:?}");
+    }
+    let nothing_held = measure(&behind(pods(), picker(Some(0))), &backlog()).unwrap();
+    assert_eq!(nothing_held.sampled_at, at(NOW - 3), "no length counts");
 }
 
 #[test]

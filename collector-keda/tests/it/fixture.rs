@@ -9,7 +9,7 @@ use std::time::Duration;
 use collector_core::{
     EndpointPicker, EndpointPickerLoad, ModelRef, ModelSample, ReplicaMetrics, Tick,
 };
-use collector_engine::{CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
+use collector_engine::{CachingCollector, StaticDirectory, VariantSpec};
 use collector_keda::api::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec,
     MetricValue, ScaledObjectRef, path,
@@ -44,19 +44,10 @@ impl Fixture {
     pub(crate) async fn with(tls: Option<Arc<ServerTls>>, settings: Settings) -> Self {
         let clock = Arc::new(TokioClock::new());
         let backend = FakeBackend::new(clock.clone());
-        let variant = VariantSpec {
-            name: "small".into(),
-            namespace: "prod".into(),
-            model: MODEL.into(),
-            accelerator: None,
-            cost: 10.0,
-            pods: "small-*".to_owned(),
-            max_batch: None,
-            fetch_interval: None,
-        };
+        let pods = "small-*".to_owned();
+        let variant = VariantSpec { pods, ..VariantSpec::new("small", &model()) };
         let directory = StaticDirectory::new(vec![variant]).unwrap();
         let collector = CachingCollector::builder(Arc::new(backend.clone()))
-            .config(CacheConfig::default())
             .directory(Arc::new(directory))
             .clock(clock.clone())
             .build();

@@ -435,7 +435,7 @@ impl Pages {
                     if others > 0 {
                         (
                             format!(
-                                "{others} endpoints of its Endpoint Picker {service} are no pods, and are not scraped"
+                                "{others} endpoints of its Endpoint Picker {service} are not pods, and are not scraped"
                             ),
                             "let the Service select pods of its namespace, or name the page in scrape.targets",
                         )

@@ -374,10 +374,10 @@ fn annotations_that_are_no_numbers_are_reported() {
     let mut fixture = Fixture::new();
     fixture.deployment("d", 1);
     for (annotation, text, part) in [
-        ("llm-d.ai/variant-cost", "cheap", "its cost is \"cheap\", which is no amount; 10 is"),
-        ("llm-d.ai/variant-cost", "-1", "which is no amount"),
-        ("llm-d.ai/variant-cost", "NaN", "which is no amount"),
-        ("llm-d.ai/gpus-per-replica", "two", "are \"two\", which is no whole number"),
+        ("llm-d.ai/variant-cost", "cheap", "its cost is \"cheap\", which is not an amount; 10 is"),
+        ("llm-d.ai/variant-cost", "-1", "which is not an amount"),
+        ("llm-d.ai/variant-cost", "NaN", "which is not an amount"),
+        ("llm-d.ai/gpus-per-replica", "two", "are \"two\", which is not a whole number"),
     ] {
         let mut object = scaler("v", "m", "Deployment", "d");
         object["metadata"]["annotations"][annotation] = text.into();

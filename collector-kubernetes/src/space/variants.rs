@@ -113,7 +113,7 @@ impl Space {
             Some(None) => {
                 report(
                     format!(
-                        "its cost is {:?}, which is no amount; {DEFAULT_COST} is assumed",
+                        "its cost is {:?}, which is not an amount; {DEFAULT_COST} is assumed",
                         scaler.cost.as_deref().unwrap_or_default()
                     ),
                     "set llm-d.ai/variant-cost to a number that is 0 or more",
@@ -125,7 +125,7 @@ impl Space {
             && gpus.parse::<u32>().is_err()
         {
             report(
-                format!("its GPUs per replica are {gpus:?}, which is no whole number"),
+                format!("its GPUs per replica are {gpus:?}, which is not a whole number"),
                 "set llm-d.ai/gpus-per-replica to a whole number",
             );
         }

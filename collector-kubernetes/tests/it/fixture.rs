@@ -57,13 +57,8 @@ impl Kubeconfig {
         let kubeconfig =
             Self { file: NamedTempFile::new().unwrap(), token: NamedTempFile::new().unwrap() };
         kubeconfig.set_token("token");
-        let text = json!({
-            "current-context": "test",
-            "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": url}}],
-            "users": [{"name": "u", "user": {"tokenFile": kubeconfig.token.path()}}],
-        });
-        kubeconfig.file.as_file().write_all(text.to_string().as_bytes()).unwrap();
+        let text = kubernetes::kubeconfig(url, &json!({"tokenFile": kubeconfig.token.path()}));
+        kubeconfig.file.as_file().write_all(text.as_bytes()).unwrap();
         kubeconfig
     }
 

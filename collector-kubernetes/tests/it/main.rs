@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The crate with the real client, against an API server on loopback.
 
+mod credentials;
 mod faults;
 mod fixture;
 mod lifecycle;

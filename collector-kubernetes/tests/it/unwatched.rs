@@ -2,9 +2,10 @@
 //! Without the live source: each fetch lists all objects.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_core::{
-    Ask, Backend as _, CheckStatus, ErrorKind, KnownModel, ListAsk, ModelRef, ProbeAsk,
+    Ask, Backend as _, CheckStatus, Clock as _, ErrorKind, KnownModel, ListAsk, ModelRef, ProbeAsk,
     VariantDirectory as _,
 };
 use collector_kubernetes::Cluster;
@@ -57,6 +58,25 @@ async fn a_list_that_is_refused_is_an_error_and_no_missing_model() {
     assert!(cluster.list_models(ListAsk::new(&*clock)).await.is_err());
     let probe = cluster.probe(ProbeAsk::new(&*clock)).await.unwrap();
     assert_eq!(probe.checks[0].status, CheckStatus::Fail);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_without_an_answer_takes_as_long_as_a_fetch_of_any_backend() {
+    let server = server(1).await;
+    server.set_fault(kinds::PODS, Fault::NoAnswer);
+    let clock = Arc::new(TokioClock::new());
+    let kubeconfig = Kubeconfig::new(&server.url());
+    let cluster = Cluster::new(kubeconfig.config(), clock.clone()).unwrap();
+    assert_eq!(cluster.limits().timeout, Duration::from_secs(5), "that of a Prometheus");
+    let began = clock.now();
+    let error = cluster.refresh(cluster.limits().timeout * 3).await.unwrap_err();
+    assert_eq!(began.age(clock.now()).as_secs(), 14);
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    for part in ["timed out: pods could not be read: no list within 14.6s", "firewall"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    // Lists are not slow because one is.
+    assert_eq!(server.counters().requests(Verb::List, kinds::DEPLOYMENTS), 1);
 }
 
 #[tokio::test]

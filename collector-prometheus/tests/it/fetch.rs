@@ -55,7 +55,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     assert_eq!(first.sampled_at.age(fake.clock.now()), Duration::from_millis(2500));
     assert_eq!(second.sampled_at.age(fake.clock.now()), Duration::from_secs(4));
     assert_eq!(second.queue_length, Some(0), "idle is a known zero");
-    assert_eq!(second.num_gpu_blocks, None, "the text None is no number");
+    assert_eq!(second.num_gpu_blocks, None, "the text None is not a number");
     assert_eq!(second.prefix_cache_hit_rate, None, "5 run, and none fetched anything up");
     let row = sample.load.of_model().unwrap();
     assert_eq!(row.rates.load(false).arrival_rate, Some(120.0));

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use collector_core::{Ask, Backend, BackendError, ErrorKind, SystemClock};
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
+use collector_testkit::certificates::Authority;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::fake::m;
-use crate::tls::{Authority, serve};
+use crate::tls::serve;
 
 /// A host that only the proxy can reach.
 const HOST: &str = "metrics.example.invalid";
@@ -107,7 +108,7 @@ fn contains(error: &BackendError, parts: &[&str]) {
 #[tokio::test]
 async fn a_server_of_https_is_asked_through_a_tunnel() {
     let authority = Authority::new();
-    let server = serve(&authority.sign(HOST, false), None).await;
+    let server = serve(&authority.sign(HOST), None).await;
     let proxy = Proxy::start(Then::Connect(server.address)).await;
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");

@@ -9,59 +9,13 @@ use std::time::Duration;
 
 use collector_core::{Ask, Backend, BackendError, ErrorKind, SystemClock};
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
-use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, date_time_ymd,
-};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use collector_testkit::certificates::{Authority, Pair};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::fake::{m, vector_text};
-
-/// An authority.
-pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: Certificate,
-}
-
-/// A certificate and its key, as PEM.
-#[derive(Clone)]
-pub(crate) struct Pair {
-    cert: String,
-    key: String,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap();
-        Self { issuer: Issuer::new(params, key), certificate }
-    }
-
-    pub(crate) fn sign(&self, name: &str, expired: bool) -> Pair {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        if expired {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
-        }
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        Pair { cert: cert.pem(), key: key.serialize_pem() }
-    }
-
-    pub(crate) fn pem(&self) -> String {
-        self.certificate.pem()
-    }
-}
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -71,30 +25,7 @@ pub(crate) struct Server {
 
 /// Answers every request with an empty vector. `clients`: the authority of required client certificates.
 pub(crate) async fn serve(pair: &Pair, clients: Option<&Authority>) -> Server {
-    let builder =
-        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-    let builder = match clients {
-        None => builder.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(authority.certificate.der().clone()).unwrap();
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            builder.with_client_cert_verifier(
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .build()
-                    .unwrap(),
-            )
-        }
-    };
-    let config = builder
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap(),
-        )
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = TlsAcceptor::from(pair.server(clients));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shown = Arc::new(Mutex::new(Vec::new()));
@@ -185,7 +116,7 @@ async fn fetch_all(backend: &PrometheusBackend) -> Result<(), BackendError> {
 #[tokio::test]
 async fn only_the_authority_in_the_file_is_trusted() {
     let (authority, other) = (Authority::new(), Authority::new());
-    let server = serve(&authority.sign("127.0.0.1", false), None).await;
+    let server = serve(&authority.sign("127.0.0.1"), None).await;
     Client::of(&server).trusting(&authority).accepted().await;
     Client::of(&server).trusting(&other).refused(&["authority", "prometheus.ca_cert_path"]).await;
     Client::of(&server)
@@ -199,14 +130,14 @@ async fn only_the_authority_in_the_file_is_trusted() {
 #[tokio::test]
 async fn an_expired_certificate_is_called_expired() {
     let authority = Authority::new();
-    let server = serve(&authority.sign("127.0.0.1", true), None).await;
+    let server = serve(&authority.sign_until("127.0.0.1", 2021), None).await;
     Client::of(&server).trusting(&authority).refused(&["expired"]).await;
 }
 
 #[tokio::test]
 async fn a_wrong_server_name_is_reported_with_both_names_and_can_be_set() {
     let authority = Authority::new();
-    let server = serve(&authority.sign("prometheus.monitoring", false), None).await;
+    let server = serve(&authority.sign("prometheus.monitoring"), None).await;
     let mut client = Client::of(&server).trusting(&authority);
     client.refused(&["prometheus.monitoring", "127.0.0.1", "PROMETHEUS_SERVER_NAME"]).await;
     client.config.server_name = Some("thanos.monitoring".into());
@@ -218,7 +149,7 @@ async fn a_wrong_server_name_is_reported_with_both_names_and_can_be_set() {
 #[tokio::test]
 async fn a_required_client_certificate_is_requested_and_then_sent() {
     let (authority, clients) = (Authority::new(), Authority::new());
-    let server = serve(&authority.sign("127.0.0.1", false), Some(&clients)).await;
+    let server = serve(&authority.sign("127.0.0.1"), Some(&clients)).await;
     Client::of(&server)
         .trusting(&authority)
         .refused(&[
@@ -227,41 +158,36 @@ async fn a_required_client_certificate_is_requested_and_then_sent() {
             "PROMETHEUS_CLIENT_KEY_PATH",
         ])
         .await;
-    let stranger = authority.sign("client", false);
+    let stranger = authority.sign("client");
     Client::of(&server)
         .trusting(&authority)
         .showing(&stranger)
         .refused(&["prometheus.client_cert_path"])
         .await;
-    Client::of(&server)
-        .trusting(&authority)
-        .showing(&clients.sign("client", false))
-        .accepted()
-        .await;
+    Client::of(&server).trusting(&authority).showing(&clients.sign("client")).accepted().await;
 }
 
 #[tokio::test]
 async fn a_replaced_client_certificate_is_sent_at_the_next_connection() {
     let (authority, clients) = (Authority::new(), Authority::new());
-    let server = serve(&authority.sign("127.0.0.1", false), Some(&clients)).await;
-    let client = Client::of(&server).trusting(&authority).showing(&clients.sign("one", false));
+    let server = serve(&authority.sign("127.0.0.1"), Some(&clients)).await;
+    let client = Client::of(&server).trusting(&authority).showing(&clients.sign("one"));
     let backend = client.backend();
     fetch_all(&backend).await.unwrap();
-    let other = clients.sign("another name", false);
+    let other = clients.sign("another name");
     client.file("cert.pem", &other.cert);
     client.file("key.pem", &other.key);
     fetch_all(&backend).await.unwrap();
     let shown = server.shown.lock().unwrap();
     assert!(shown.iter().all(Option::is_some));
     assert_ne!(shown.first(), shown.last());
-    let expected = CertificateDer::from_pem_slice(other.cert.as_bytes()).unwrap();
-    assert_eq!(shown.last().unwrap().as_ref(), Some(&expected));
+    assert_eq!(shown.last().unwrap().as_ref(), Some(&other.der()));
 }
 
 #[tokio::test]
 async fn a_replaced_authority_is_trusted_at_the_next_connection() {
     let (first, second) = (Authority::new(), Authority::new());
-    let server = serve(&second.sign("127.0.0.1", false), None).await;
+    let server = serve(&second.sign("127.0.0.1"), None).await;
     let client = Client::of(&server).trusting(&first);
     let backend = client.backend();
     assert!(fetch_all(&backend).await.is_err());

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::evaluate::{COMPLETE, given};
 use super::{Empty, InstantQuery, OWN, Reply, Shared};
 use crate::answer::{self, Content};
-use crate::local::{NotLocal, Selection, Value, check_text, evaluate, judge};
+use crate::local::{NotLocal, Selection, Value, evaluate, judge};
 use crate::probe::Matched;
 use crate::query::Query;
 use crate::refusal::{Reason, Refusal};
@@ -54,7 +54,6 @@ impl Shared {
         if let Some((name, _)) = question.headers.first() {
             return Err(NotLocal::new(format!("the header {name} is for a server")));
         }
-        check_text(&question.query)?;
         let selection = Selection::of(&query.expression, &**held)?;
         if selection.is_empty() {
             return Err(NotLocal::new("it selects no series"));

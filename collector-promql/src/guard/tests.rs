@@ -503,6 +503,20 @@ async fn dashboards_do_not_delay_autoscalers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_empty_answer_about_the_past_is_no_zero_for_a_client_that_asks_about_now() {
+    let world = World::new(Does::Nothing { anchor: false });
+    let past = InstantQuery {
+        query: SUM.replace(')', " offset 1m)"),
+        time: Some(0.0),
+        ..InstantQuery::default()
+    };
+    let reply = world.guard.query(past.clone()).await;
+    check_refused(&reply, 503, Some(Reason::Missing), "because the query is about the past");
+    world.does(Does::Value("7", 1));
+    check_value(&world.guard.query(past).await, "7");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wrong_clock_does_not_disable_the_guard() {
     let world = World::new(Does::Nothing { anchor: false });
     let skewed =

@@ -26,8 +26,8 @@ use super::local::written;
 use super::{InstantQuery, Shared, lock};
 use crate::answer::{self, Content};
 use crate::local::{
-    Held, HeldSample, HeldSeries, KnownLabels, Labels, NAME, NotLocal, Selection, Wanted,
-    check_text, evaluate, metrics_of,
+    Held, HeldSample, HeldSeries, KnownLabels, Labels, NAME, NotLocal, Selection, Wanted, evaluate,
+    metrics_of,
 };
 use crate::probe::{Matched, age_of};
 use crate::query::Query;
@@ -108,7 +108,7 @@ impl Shared {
         if self.scope(question) != self.scope(&plain) {
             return None;
         }
-        let metrics = evaluated_metrics(query, question).ok()?;
+        let metrics = evaluated_metrics(query).ok()?;
         let instant = self.instant_of(&metrics, self.hasher.hash_one(&query.text)).await?;
         let series = Aged { since: instant.asked_at.age(self.clock.now()), instant };
         let selection = Selection::of(&query.expression, &series).ok()?;
@@ -215,8 +215,7 @@ impl Shared {
 }
 
 /// Returns the metrics that a query selects from, if it can be evaluated here.
-fn evaluated_metrics(query: &Query, question: &InstantQuery) -> Result<BTreeSet<String>, NotLocal> {
-    check_text(&question.query)?;
+fn evaluated_metrics(query: &Query) -> Result<BTreeSet<String>, NotLocal> {
     let metrics = metrics_of(&query.expression)?;
     if metrics.is_empty() {
         return Err(NotLocal::new("it selects no series"));

@@ -40,7 +40,9 @@ impl Selected {
         if let Some(refusal) = self.old(text, terms) {
             return Err(refusal);
         }
-        if self.samples.is_empty() && terms.empty == Empty::Zero {
+        // `empty=zero` is about series that there are not, and says nothing of those that are unknown.
+        let is_missing = self.gaps.iter().all(|gap| gap.reason == Reason::Missing);
+        if self.samples.is_empty() && is_missing && terms.empty == Empty::Zero {
             return Ok(verdict::known_empty(format!(
                 "0 because of empty=zero: no series match {text}"
             )));
@@ -54,7 +56,7 @@ impl Selected {
         if let Some(empty) = self.empty.first() {
             return Ok(verdict::known_empty(format!("0: {}", empty.part.text)));
         }
-        if has_default && self.is_alive {
+        if has_default && self.alive.is_some_and(|age| age <= terms.max_age) {
             return Ok(verdict::known_empty(format!(
                 "the query's own default: no series match {text}, and its model has others"
             )));

@@ -31,7 +31,6 @@ pub(crate) use evaluate::{Value, evaluate};
 pub(crate) use judge::judge;
 pub(crate) use labels::NAME;
 pub use labels::{KnownLabels, Labels};
-pub(crate) use pattern::check_text;
 pub(crate) use selection::{Selection, metrics_of};
 
 /// The series that the program holds itself.

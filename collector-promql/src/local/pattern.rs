@@ -9,14 +9,6 @@ use promql_parser::parser::VectorSelector;
 
 use super::{Labels, NotLocal};
 
-/// Checks the text of a query: the parser resolves escapes in raw strings (`` `\d` ``), and a server does not.
-pub(crate) fn check_text(query: &str) -> Result<(), NotLocal> {
-    if query.contains('`') && query.contains('\\') {
-        return Err(NotLocal::new("it has a raw string and a backslash"));
-    }
-    Ok(())
-}
-
 /// Checks the regular expressions of a selector.
 pub(super) fn check(selector: &VectorSelector) -> Result<(), NotLocal> {
     let matchers = selector.matchers.matchers.iter();

@@ -41,8 +41,8 @@ pub(crate) struct Selected {
     pub(super) empty: Vec<KnownEmpty>,
     /// The result depends on its samples, and not only on whether there are any, as in `absent`.
     pub(super) decides: bool,
-    /// The metric has a series with the same place in the fleet, without regard to other matchers.
-    pub(super) is_alive: bool,
+    /// The age of the newest series of the metric with the same place in the fleet, without regard to other matchers.
+    pub(super) alive: Option<Duration>,
 }
 
 /// A sample that a selector selects.
@@ -150,7 +150,7 @@ impl Selected {
             gaps: Vec::new(),
             empty: Vec::new(),
             decides,
-            is_alive: false,
+            alive: None,
         }
     }
 
@@ -165,8 +165,9 @@ impl Selected {
         for sample in held.samples {
             let mut labels = sample.labels;
             labels.set(NAME.into(), wanted.metric.to_owned());
-            if !self.is_alive {
-                self.is_alive = pattern::all_match(of_labels(&PLACE), &labels)?;
+            let is_newest = self.alive.is_none_or(|age| sample.age < age);
+            if is_newest && pattern::all_match(of_labels(&PLACE), &labels)? {
+                self.alive = Some(sample.age);
             }
             if !has_models {
                 has_models = pattern::all_match(of_labels(&MODEL), &labels)?;

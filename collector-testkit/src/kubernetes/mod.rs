@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 pub use access::Access;
@@ -267,6 +267,17 @@ impl Cluster {
         // An error says that no watch is open.
         let _ = self.shared.commands.send((kind, command));
     }
+}
+
+/// A kubeconfig for the server at an address, with the credentials of this user: `{"token": "t"}`.
+pub fn kubeconfig(url: &str, user: &Value) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": user}],
+    })
+    .to_string()
 }
 
 /// Checks and stores an object.

@@ -69,7 +69,7 @@ pub(crate) fn bill_is_complete(bill: &Value) -> Result<usize> {
     }
     for dependency in list("dependencies")? {
         for on in dependency["dependsOn"].as_array().into_iter().flatten() {
-            let on = on.as_str().context("a reference is no text")?;
+            let on = on.as_str().context("a reference is not text")?;
             ensure!(
                 listed.contains(on),
                 "{} leads to {on}, which is not listed",

@@ -6,6 +6,8 @@ mod query;
 mod rules;
 
 use collector_core::{Check, CheckStatus};
+#[cfg(feature = "keda")]
+use collector_keda::Signal;
 use collector_promql::Guard;
 use serde_json::Value;
 
@@ -156,6 +158,18 @@ impl Metric {
     /// Its position as people count.
     fn number(&self) -> usize {
         self.index + 1
+    }
+
+    /// The type of target of a signal that the collector serves itself, by the External Metrics API.
+    fn type_of_signal(&self) -> Option<&'static str> {
+        let name = self.name.strip_prefix("collector-").filter(|_| self.source == Source::External);
+        #[cfg(feature = "keda")]
+        return name.filter(|name| Signal::NAMES.contains(name)).map(|name| {
+            // Those that need keys of their own are ratios.
+            Signal::plain(name).map_or("Value", |signal| signal.metric_type())
+        });
+        #[cfg(not(feature = "keda"))]
+        name.map(|_| "")
     }
 
     /// The ScaledObject whose metric it is, if KEDA serves it.

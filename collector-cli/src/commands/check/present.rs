@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The present value of a query: guarded, and as the server itself answers.
 
-use collector_core::{CheckStatus, duration};
+use collector_core::CheckStatus;
 use collector_promql::{Empty, Guard, InstantQuery, Request};
 use serde_json::Value;
+
+use crate::server::max_age;
 
 /// What a client reads from the body of a 200: a number, or why it reads none.
 pub(super) type Reader = fn(&[u8]) -> Result<String, String>;
@@ -15,18 +17,11 @@ pub(super) async fn present(
     parameters: &str,
     read: Reader,
 ) -> (CheckStatus, String) {
-    let mut sent = vec![("query".to_owned(), query.to_owned())];
-    let mut question = InstantQuery { query: query.to_owned(), ..InstantQuery::default() };
-    for pair in parameters.split(',') {
-        match pair.trim().split_once('=') {
-            Some(("empty", "zero")) => question.empty = Empty::Zero,
-            Some(("empty", "pass")) => question.empty = Empty::Pass,
-            Some(("max_age", age)) => question.max_age = duration::parse(age).ok(),
-            Some((name, value)) => sent.push((name.to_owned(), value.to_owned())),
-            None => {}
-        }
-    }
-    question.parameters.clone_from(&sent);
+    let question = match question(query, parameters) {
+        Ok(question) => question,
+        Err(problem) => return (CheckStatus::Fail, problem),
+    };
+    let sent = question.parameters.clone();
     let direct = match guard.pass(Request::new("api/v1/query", sent)).await {
         Ok(passed) if passed.status == 200 => read(&passed.body).unwrap_or_else(|why| why),
         Ok(passed) => format!("an error (status {})", passed.status),
@@ -43,6 +38,27 @@ pub(super) async fn present(
     let document: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let error = document["error"].as_str().unwrap_or("no answer").to_owned();
     (CheckStatus::Fail, format!("{error} (directly: {direct})"))
+}
+
+/// The question of such a client, as `serve` reads it. The parameters that the server gets are among it.
+fn question(query: &str, parameters: &str) -> Result<InstantQuery, String> {
+    let mut question = InstantQuery { query: query.to_owned(), ..InstantQuery::default() };
+    question.parameters.push(("query".to_owned(), query.to_owned()));
+    for (name, value) in parameters.split(',').filter_map(|pair| pair.trim().split_once('=')) {
+        match (name, value) {
+            ("empty", "error") => question.empty = Empty::Error,
+            ("empty", "zero") => question.empty = Empty::Zero,
+            ("empty", "pass") => question.empty = Empty::Pass,
+            ("empty", _) => return Err(format!("empty={value} is none of error, zero and pass")),
+            ("max_age", _) => {
+                let age =
+                    max_age(value).ok_or_else(|| format!("max_age={value} is no duration"))?;
+                question.max_age = Some(age);
+            }
+            _ => question.parameters.push((name.to_owned(), value.to_owned())),
+        }
+    }
+    Ok(question)
 }
 
 /// What KEDA reads from an answer.
@@ -101,6 +117,16 @@ mod tests {
 
     fn sample(value: &str) -> String {
         format!(r#"{{"metric":{{}},"value":[1,"{value}"]}}"#)
+    }
+
+    #[test]
+    fn parameters_are_read_as_the_server_of_queries_reads_them() {
+        let age = |text: &str| question("up", text).unwrap().max_age.unwrap().as_secs();
+        assert_eq!([age("max_age=90"), age("a=b, max_age=1m30s")], [90, 90]);
+        let both = question("up", "empty=zero,namespace=prod").unwrap();
+        assert_eq!((both.empty, both.parameters.len()), (Empty::Zero, 2));
+        assert!(question("up", "empty=none").unwrap_err().contains("is none of error"));
+        assert!(question("up", "max_age=soon").unwrap_err().contains("is no duration"));
     }
 
     #[test]

@@ -96,8 +96,9 @@ impl ScaledObject {
         });
         let annotations = metadata["annotations"].as_object().into_iter().flatten();
         let mut paused = annotations
-            .map(|(name, _)| name)
-            .filter(|name| name.starts_with("autoscaling.keda.sh/paused"));
+            .filter(|(name, _)| name.starts_with("autoscaling.keda.sh/paused"))
+            .filter(|(name, value)| is_number_of_replicas(name) || !is_false(value))
+            .map(|(name, _)| name);
         let advanced = &spec["advanced"];
         let behavior = &advanced["horizontalPodAutoscalerConfig"]["behavior"];
         let not_numbers = NUMBERS.into_iter().map(|key| (key, &spec[key]));
@@ -149,6 +150,16 @@ impl ScaledObject {
     fn check(&self, name: &str, status: CheckStatus, detail: impl std::fmt::Display) -> Check {
         Check::new(format!("scaled-object.{name}"), status, format!("{}: {detail}", self.name))
     }
+}
+
+/// Returns whether an annotation pauses at the number of replicas that is its value.
+fn is_number_of_replicas(annotation: &str) -> bool {
+    annotation.ends_with("/paused-replicas")
+}
+
+/// Returns whether KEDA takes the value of an annotation for false. Anything else that is no boolean is true.
+fn is_false(value: &Value) -> bool {
+    value.as_str().is_some_and(|it| ["0", "f", "F", "false", "FALSE", "False"].contains(&it))
 }
 
 impl Trigger {

@@ -154,7 +154,7 @@ pub(super) fn edit(text: &str, object: &Node, change: &Change) -> Result<Edit, S
     };
     let parent = find(object, parents).ok_or("its parent does not exist")?;
     let Content::Map(entries) = &parent.value else {
-        return Err("its parent is no mapping".to_owned());
+        return Err("its parent is not a mapping".to_owned());
     };
     match (entry(entries, key), &change.to) {
         (Some((key, _)), To::Renamed(name)) => {
@@ -165,7 +165,7 @@ pub(super) fn edit(text: &str, object: &Node, change: &Change) -> Result<Edit, S
         (None, To::Renamed(_)) => Err("the key does not exist".to_owned()),
         (Some((key, old)), To::Value(value)) => {
             if matches!(old.value, Content::List(_) | Content::Map(_)) {
-                return Err("it is no scalar".to_owned());
+                return Err("it is not a scalar".to_owned());
             }
             let (from, to) = place(&old.referenced, &old.defined)?;
             let json = is_quoted(text, place(&key.referenced, &key.defined)?.0);

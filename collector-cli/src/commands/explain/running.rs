@@ -65,7 +65,7 @@ async fn ask(address: SocketAddr, model: &ModelRef) -> Result<PaceDocument, Stri
         let body = to_bytes(Body::new(answer.into_body()), LONGEST_ANSWER).await;
         let body = body.map_err(|error| failed(&error))?;
         let document: PaceDocument =
-            serde_json::from_slice(&body).map_err(|_| "it is no collector".to_owned())?;
+            serde_json::from_slice(&body).map_err(|_| "it is not a collector".to_owned())?;
         let is_of_model = document.model == model.model.as_str()
             && document.namespace == model.namespace.as_str();
         if is_of_model { Ok(document) } else { Err("it answers for another model".to_owned()) }

@@ -2,20 +2,19 @@
 //! `get variants` and `get pods`: what a cluster lists, with the configured variants and what is measured.
 
 #[cfg(feature = "kubernetes")]
-use std::time::Duration;
-
-#[cfg(feature = "kubernetes")]
 use collector_core::supply::{PodState, Workload};
 use collector_core::text::shortened;
 #[cfg(feature = "kubernetes")]
-use collector_core::{BackendError, CollectError, ModelRef};
+use collector_core::{BackendError, CollectError, ErrorKind, ModelRef};
 #[cfg(feature = "kubernetes")]
 use collector_kubernetes::{Cluster, ListedPod, ListedVariant};
+#[cfg(feature = "kubernetes")]
+use tokio::time::Instant;
 
 use super::{View, printed};
-use crate::args::{Format, ListArgs, PodsArgs};
+use crate::args::{Format, ListArgs, PodsArgs, ReadArgs};
 #[cfg(feature = "kubernetes")]
-use crate::commands::answers::{Answering, PodAnswers};
+use crate::commands::answers::{Answering, PodAnswers, time_for};
 use crate::commands::select::MISSING;
 use crate::commands::settings::Settings;
 use crate::exit::{Exit, Failure};
@@ -28,17 +27,13 @@ use crate::output::{
 #[cfg(feature = "kubernetes")]
 use crate::output::{PodItem, PodsDocument, pods_table};
 
-/// How long the lists of the cluster may take.
-#[cfg(feature = "kubernetes")]
-const LISTS_MAX: Duration = Duration::from_secs(30);
-
 /// Prints the variants of the configuration and of the cluster.
 pub(super) async fn variants(
     settings: &Settings,
     args: &ListArgs,
     view: &View<'_>,
 ) -> Result<Exit, Failure> {
-    let items = all_variants(settings).await?;
+    let items = all_variants(settings, &args.read).await?;
     let namespace = args.namespace();
     let wanted = |item: &VariantItem| namespace.as_ref().is_none_or(|name| *name == item.namespace);
     let (items, others): (Vec<VariantItem>, Vec<VariantItem>) = items.into_iter().partition(wanted);
@@ -64,7 +59,7 @@ fn none<'a>(
     hint: &str,
 ) -> Failure {
     let Some(namespace) = namespace else {
-        let document = ErrorDocument::new(MISSING, format!("there is no {what}"));
+        let document = ErrorDocument::new(MISSING, format!("no {what} was found"));
         return Failure::missing(document.with_hint(hint));
     };
     let message = format!("no {what} in namespace {:?}", shortened(namespace));
@@ -82,7 +77,11 @@ fn none<'a>(
     not(feature = "kubernetes"),
     expect(clippy::unused_async, reason = "as with the feature")
 )]
-async fn all_variants(settings: &Settings) -> Result<Vec<VariantItem>, Failure> {
+async fn all_variants(
+    settings: &Settings,
+    #[cfg_attr(not(feature = "kubernetes"), expect(unused_variables, reason = "nothing is asked"))]
+    read: &ReadArgs,
+) -> Result<Vec<VariantItem>, Failure> {
     let configured = settings.loaded.config.variants.iter().map(|spec| VariantItem {
         namespace: spec.namespace.to_string(),
         name: spec.name.to_string(),
@@ -95,7 +94,7 @@ async fn all_variants(settings: &Settings) -> Result<Vec<VariantItem>, Failure> 
     let mut items: Vec<VariantItem> = configured.collect();
     #[cfg(feature = "kubernetes")]
     if let Some(cluster) = settings.cluster()? {
-        list(&cluster).await?;
+        list(&cluster, read).await?;
         for listed in cluster.listed_variants() {
             add(&mut items, &listed);
         }
@@ -104,10 +103,20 @@ async fn all_variants(settings: &Settings) -> Result<Vec<VariantItem>, Failure> 
     Ok(items)
 }
 
+/// Lists all objects of the cluster, by default in the time that every backend has.
 #[cfg(feature = "kubernetes")]
-async fn list(cluster: &Cluster) -> Result<(), Failure> {
-    let listed = cluster.refresh(LISTS_MAX).await;
-    listed.map_err(|error: BackendError| CollectError::from(std::sync::Arc::new(error)).into())
+async fn list(cluster: &Cluster, read: &ReadArgs) -> Result<(), Failure> {
+    let time = read.timeout.unwrap_or_else(|| time_for(cluster));
+    let listed = cluster.refresh(time).await;
+    listed.map_err(|error: BackendError| {
+        let error = if error.kind() == ErrorKind::Timeout {
+            let remedy = format!("{} --timeout gives it more time", error.remedy());
+            error.with_remedy(remedy)
+        } else {
+            error
+        };
+        CollectError::from(std::sync::Arc::new(error)).into()
+    })
 }
 
 /// Adds a variant of the cluster. Of two of one name the configured one counts, with the pods that the cluster has.
@@ -162,7 +171,8 @@ pub(super) async fn pods(
     let Some(cluster) = settings.cluster()? else {
         return Err(Failure::usage("a cluster knows the pods: set kubernetes.enabled = true"));
     };
-    list(&cluster).await?;
+    let began = Instant::now();
+    list(&cluster, &args.read).await?;
     let (namespace, model) = (args.namespace(), args.model());
     let all = cluster.listed_pods();
     let wanted = |pod: &&ListedPod| {
@@ -176,7 +186,12 @@ pub(super) async fn pods(
     let mut models: Vec<ModelRef> = pods.iter().map(|pod| pod.model.clone()).collect();
     models.dedup();
     let backends = settings.backends_that_measure()?;
-    let answers = PodAnswers::of(&backends, &models, &*settings.clock).await;
+    let times = backends.iter().map(|backend| time_for(&**backend));
+    let deadline = match args.read.timeout {
+        Some(timeout) => began + timeout,
+        None => Instant::now() + times.max().unwrap_or_default(),
+    };
+    let answers = PodAnswers::of(&backends, &models, &*settings.clock, deadline).await;
     let items: Vec<PodItem> = pods.iter().map(|pod| pod_item(pod, &answers, settings)).collect();
     if let Some(problem) = answers.problem() {
         logging::note(&format!("whether some pods answer is not known: {problem}"));

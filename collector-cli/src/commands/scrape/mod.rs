@@ -82,7 +82,7 @@ fn reader(engines: &Engines, engine: Option<&str>) -> Result<ExpositionReader, F
     engines.reader_of(&EngineName::from(name)).ok_or_else(|| {
         let known: Vec<&str> = engines.names().collect();
         Failure::usage(format!(
-            "--engine {name:?}: there is no engine of this name, only {}",
+            "--engine {name:?}: no engine has this name; there are {}",
             known.join(", ")
         ))
     })

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use collector_epp::engines::Engines;
 use collector_epp::scan::{Ended, Format as PageFormat, Sample, Scanner, Summary, Wanted};
 use collector_epp::{Content, CutShort, EppConfig, FetchedExposition};
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::{Serialize, Serializer};
 
 use super::document::MalformedLine;
 use super::shorten::{SHOWN_BYTES_MAX, shorten};
@@ -245,11 +245,7 @@ impl<'a> Samples<'a> {
 
 impl Serialize for Labels {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 

@@ -35,7 +35,7 @@ impl Source {
         };
         if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return Err(Failure::usage(format!(
-                "{scheme:?} is no scheme of a page: use http, https, a file or -"
+                "{scheme:?} is not a scheme of a page: use http, https, a file or -"
             )));
         }
         // The URL itself may hold a password.

@@ -35,7 +35,7 @@ pub(super) struct Fixed {
 pub(super) struct Running {
     pub(super) settings: Settings,
     /// With the names of the key `backend`, in their order.
-    backends: Vec<NamedBackend>,
+    pub(super) backends: Vec<NamedBackend>,
     pub(super) collector: Arc<CachingCollector>,
     pub(super) app: Arc<App>,
 }
@@ -135,8 +135,9 @@ impl Running {
     /// What the HTTP API serves.
     pub(super) fn door(&self) -> Door {
         let queries = self.settings.loaded.config.promql.enabled;
+        let front = Front::new(Arc::clone(&self.app));
         Door {
-            service: Front::new(Arc::clone(&self.app)),
+            answer: Arc::new(move |request| front.answer(request)),
             max_head_bytes: if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES },
         }
     }

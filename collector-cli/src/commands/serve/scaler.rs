@@ -57,7 +57,8 @@ impl<D: ScalerDoor> ScalerPort<D> {
             return Ok(Change::Replace(Box::new(scaler_settings(loaded)?)));
         }
         let clock = Arc::clone(&running.settings.clock);
-        let door = D::listen(loaded, Arc::clone(&running.collector), clock, listen).await?;
+        let collector = Arc::clone(&running.collector);
+        let door = D::listen(loaded, &running.backends, collector, clock, listen).await?;
         Ok(Change::Open(Box::new(door), listen))
     }
 

@@ -53,6 +53,9 @@ async fn a_backend_that_fails_is_named_with_its_error() {
     assert!(message.starts_with("the models of prometheus cannot be listed: "), "{message}");
     let backend = &document["backends"][0];
     assert_eq!((&backend["models"], backend["error"].is_string()), (&Value::Null, true));
+    let document = document_of(|fake| failing(fake.named("kubernetes")), discovering).await;
+    let message = document["message"].as_str().unwrap();
+    assert!(message.starts_with("the objects of the cluster cannot be listed: "), "{message}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,7 +70,11 @@ async fn a_backend_without_models_is_not_one_that_fails() {
         (&document["status"], &document["backends"][0]["models"]),
         (&json!("none"), &json!(0))
     );
-    assert!(document["message"].as_str().unwrap().contains("`collector check`"), "{document}");
+    let message = |document: &Value| document["message"].as_str().unwrap().to_owned();
+    assert!(message(&document).contains("`collector check`"), "{document}");
+    assert!(!message(&document).contains("cluster"), "{document}");
+    let document = document_of(|fake| empty(fake.named("kubernetes")), discovering).await;
+    assert!(message(&document).contains("does an object of the cluster describe a model?"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Counts the requests to the HTTP API, by route and never by path: paths are what clients make up.
 
+use std::sync::OnceLock;
+
 use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use metrics::{SharedString, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, Histogram, SharedString, Unit, counter, describe_counter, describe_histogram,
+    histogram,
+};
 use tokio::time::Instant;
 
 const REQUESTS: &str = "collector_http_requests_total";
@@ -12,10 +17,31 @@ pub(in crate::server) const DURATION: &str = "collector_http_request_duration_se
 /// The route of a path that does not exist, and of a request whose path was not looked at.
 const OTHER: &str = "other";
 
-/// The route of an answer whose path is not one of the router's; a handler adds it to the answer, as the router does with
-/// its own ([`MatchedPath`]).
-#[derive(Clone, Copy)]
-pub(in crate::server) struct Route(pub(in crate::server) &'static str);
+/// The route of an answer that is not the router's.
+pub(in crate::server) struct Route {
+    name: &'static str,
+    /// The series of what most of its requests are: to look them up takes longer than to count.
+    get_ok: OnceLock<(Counter, Histogram)>,
+}
+
+impl Route {
+    pub(in crate::server) const fn new(name: &'static str) -> Self {
+        Self { name, get_ok: OnceLock::new() }
+    }
+}
+
+/// An answer, with its route; the router adds its own to the answer ([`MatchedPath`]).
+pub(in crate::server) type Routed = (Response, Option<&'static Route>);
+
+fn series(route: SharedString, method: &'static str, code: SharedString) -> (Counter, Histogram) {
+    let requests = counter!(REQUESTS, "route" => route.clone(), "method" => method, "code" => code);
+    (requests, histogram!(DURATION, "route" => route))
+}
+
+fn count((requests, duration): &(Counter, Histogram), took: f64) {
+    requests.increment(1);
+    duration.record(took);
+}
 
 /// Shows the families before there are any requests.
 pub(in crate::server) fn announce() {
@@ -29,8 +55,8 @@ pub(in crate::server) fn announce() {
         Unit::Seconds,
         "Time from a request's head to its answer's, by route."
     );
-    counter!(REQUESTS, "route" => "/metrics", "method" => "GET", "code" => "200").increment(0);
-    let _ = histogram!(DURATION, "route" => "/metrics");
+    let (requests, _) = series("/metrics".into(), "GET", "200".into());
+    requests.increment(0);
 }
 
 /// A request whose answer is not there yet.
@@ -53,19 +79,21 @@ impl Counted {
     }
 
     /// Counts the request once its answer begins. One whose client goes away before is not counted.
-    pub(in crate::server) fn answered(self, response: &Response) {
+    pub(in crate::server) fn answered(self, response: &Response, route: Option<&Route>) {
         let took = self.begun.elapsed().as_secs_f64();
+        let status = response.status();
+        let code = || SharedString::from(status.as_str().to_owned());
         let of_router = || response.extensions().get::<MatchedPath>();
-        let route: SharedString = match response.extensions().get::<Route>() {
-            Some(Route(route)) => SharedString::const_str(route),
-            None => of_router().map_or(OTHER.into(), |route| route.as_str().to_owned().into()),
-        };
-        let code: SharedString = match response.status() {
-            StatusCode::OK => "200".into(),
-            status => status.as_str().to_owned().into(),
-        };
-        let (to, method) = (route.clone(), self.method);
-        counter!(REQUESTS, "route" => to, "method" => method, "code" => code).increment(1);
-        histogram!(DURATION, "route" => route).record(took);
+        match route {
+            Some(route) if (self.method, status) == ("GET", StatusCode::OK) => {
+                let of_route = || series(route.name.into(), "GET", "200".into());
+                count(route.get_ok.get_or_init(of_route), took);
+            }
+            Some(route) => count(&series(route.name.into(), self.method, code()), took),
+            None => {
+                let route = of_router().map_or(OTHER, MatchedPath::as_str).to_owned();
+                count(&series(route.into(), self.method, code()), took);
+            }
+        }
     }
 }

@@ -82,8 +82,9 @@ impl Fleet {
                 return false;
             }
             let is_recent = reading.freshness() == Freshness::Fresh && !value.partial;
-            // A server that has no series of a model may not scrape it.
-            if is_recent && value.backend.as_str() == DIRECT_SCRAPING {
+            // A server that has no series of a model may not scrape it, and an endpoint picker may have requests of a model whose
+            // pods are no targets.
+            if is_recent && value.lists_pods && value.backend.as_str() == DIRECT_SCRAPING {
                 self.lock_listed().insert(model.clone());
                 return true;
             }
@@ -138,6 +139,47 @@ fn is_always_exported(engine: &Engine, metric: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "epp")]
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_without_pods_is_a_proof_only_if_its_backend_lists_them() {
+        use collector_config::Loader;
+        use collector_core::{Clock, ModelSample};
+        use collector_testkit::{FakeBackend, TokioClock};
+
+        // Another backend may know other pods, so the list of targets alone is no proof.
+        let toml = r#"
+backend = ["scrape", "prometheus"]
+[scrape]
+targets = [{ url = "http://o:1/metrics", namespace = "prod", pod = "o-0" }]
+[prometheus]
+url = "https://p:9090"
+[[variants]]
+name = "v"
+namespace = "prod"
+model = "org/m"
+pods = "m-*"
+"#;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("collector.toml");
+        std::fs::write(&file, toml).unwrap();
+        let loaded = Loader::new().file(file).load().unwrap();
+        let model = ModelRef::new("org/m", "prod");
+        for lists_pods in [false, true] {
+            let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+            let backend = FakeBackend::new(Arc::clone(&clock)).named(DIRECT_SCRAPING);
+            backend.serve(&model, move |as_of| {
+                let mut sample = ModelSample::new(as_of, Vec::new());
+                sample.lists_pods = lists_pods;
+                sample
+            });
+            let collector = CachingCollector::builder(Arc::new(backend)).clock(clock).build();
+            let collector = Arc::new(collector.unwrap());
+            collector.collect_replica_metrics(&model).await.unwrap();
+            let fleet = Fleet::new(&loaded, collector).unwrap();
+            assert_eq!(fleet.has_no_pods(&model).await, lists_pods);
+        }
+    }
 
     #[test]
     fn a_server_is_missed_only_in_a_metric_that_all_of_its_versions_export() {

@@ -2,8 +2,8 @@
 //! The readings of tracked models as series that PromQL queries select: those that `/metrics` shows.
 
 use collector_core::{
-    CollectError, Field, ModelRef, Reading, ReplicaMetrics, ReplicaState, Replicas, Tick,
-    TrackedModel,
+    Allocation, CollectError, Field, ModelRef, Reading, ReplicaMetrics, ReplicaState, Replicas,
+    Tick, TrackedModel,
 };
 use collector_promql::{Gap, Held, HeldSample, KnownEmpty, Labels, Part, Reason, Wanted};
 
@@ -135,6 +135,7 @@ fn add_without_pods(held: &mut Held, model: &TrackedModel, reading: &Reading<Rep
 }
 
 fn add_allocations(held: &mut Held, model: &TrackedModel, series: &Series<OfAllocation>) {
+    let lists_pods = model.replicas.as_ref().is_ok_and(|reading| reading.value().lists_pods);
     for (variant, reading) in &model.allocations {
         let of_variant = |text| {
             let [name, namespace] = model_labels(&model.model);
@@ -148,7 +149,14 @@ fn add_allocations(held: &mut Held, model: &TrackedModel, series: &Series<OfAllo
                 continue;
             }
         };
-        if reading.value().partial {
+        let Allocation { num_replicas, num_sleeping, partial, .. } = reading.value();
+        // As of its replicas: that no pod is seen is no proof that there is none.
+        if num_replicas + num_sleeping == 0 && !lists_pods {
+            let text = format!("{variant} has no pods, or they are not scraped");
+            held.gaps.push(Gap { part: of_variant(text), reason: Reason::Missing });
+            continue;
+        }
+        if *partial {
             let text = format!("some pods of {variant} may be absent");
             held.gaps.push(Gap { part: of_variant(text), reason: Reason::Partial });
         }

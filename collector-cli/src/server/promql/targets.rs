@@ -24,6 +24,8 @@ pub(super) struct Targets {
     directory: StaticDirectory,
     /// No other backend is chosen, so there are no pods besides the targets.
     is_complete: bool,
+    /// A cluster is read, which lists pods, and may have pages, that are no targets here.
+    has_others: bool,
 }
 
 struct TargetFile {
@@ -45,7 +47,8 @@ impl Targets {
         let file =
             scrape.target_file.clone().map(|path| TargetFile { path, last: Mutex::default() });
         let is_complete = config.backend.len() == 1;
-        Some(Self { fixed: fixed.ok()?, file, directory, is_complete })
+        let has_others = config.kubernetes.enabled;
+        Some(Self { fixed: fixed.ok()?, file, directory, is_complete, has_others })
     }
 
     /// Returns whether all pods are targets. Another backend may read others.
@@ -53,8 +56,12 @@ impl Targets {
         self.is_complete
     }
 
-    /// Returns whether no target is a pod of a model, by its variants. False if the file cannot be read.
+    /// Returns whether no target is a pod of a model, by its variants. False if the file cannot be read, or if there may be
+    /// pods that are no targets.
     pub(super) async fn has_none_of(&self, model: &ModelRef) -> bool {
+        if self.has_others {
+            return false;
+        }
         let in_file = match &self.file {
             None => None,
             Some(file) => match file.targets().await {
@@ -156,6 +163,16 @@ mod tests {
         assert!(!both.are_all_pods() && targets(&other).unwrap().are_all_pods());
         let absent = targets("target_file = \"/nowhere/targets.json\"").unwrap();
         assert!(!absent.has_none_of(&ModelRef::new("org/m", "prod")).await);
+    }
+
+    #[cfg(feature = "kubernetes")]
+    #[tokio::test]
+    async fn a_list_beside_a_cluster_proves_nothing() {
+        let model = ModelRef::new("org/m", "prod");
+        for others in ["", &target("prod", "n-0", "")] {
+            let targets = targets(&format!("{others}\n[kubernetes]\nenabled = true\n")).unwrap();
+            assert!(!targets.has_none_of(&model).await, "{others}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

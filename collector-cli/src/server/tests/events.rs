@@ -66,7 +66,7 @@ impl Fixture {
         }
         let mut request = request.body(Body::empty()).unwrap();
         request.extensions_mut().insert(Peer("127.0.0.1".parse().unwrap()));
-        let answer = Front::new(Arc::clone(&self.app)).oneshot(request).await.unwrap();
+        let answer = Front::new(Arc::clone(&self.app)).answer(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         Client { body: answer.into_body().into_data_stream(), events: VecDeque::new() }

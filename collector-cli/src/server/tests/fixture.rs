@@ -15,7 +15,6 @@ use collector_testkit::{FakeBackend, TokioClock};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
-use tower::ServiceExt as _;
 
 use super::super::app::Peer;
 use super::super::{Access, App, Changes, Events, Front, Lifecycle, Recorder, Reloads};
@@ -78,14 +77,10 @@ impl Fixture {
         let backend = FakeBackend::new(Arc::clone(&clock)).named("prometheus");
         backend.serve_pods(&model(), &["m-0", "m-1"]);
         let variant = VariantSpec {
-            name: "m-h100".into(),
-            namespace: "prod".into(),
-            model: "org/m".into(),
             accelerator: Some("H100".into()),
-            cost: 10.0,
             pods: "m-*".to_owned(),
             max_batch: Some(256),
-            fetch_interval: None,
+            ..VariantSpec::new("m-h100", &model())
         };
         let builder = CachingCollector::builder(Arc::new(backend.clone()))
             .config(CacheConfig::default())
@@ -132,7 +127,7 @@ impl Fixture {
 
     pub(super) async fn ask(&self, mut request: Request<Body>, peer: &str) -> Answer {
         request.extensions_mut().insert(Peer(peer.parse::<IpAddr>().unwrap()));
-        Answer::of(Front::new(Arc::clone(&self.app)).oneshot(request).await.unwrap()).await
+        Answer::of(Front::new(Arc::clone(&self.app)).answer(request).await.unwrap()).await
     }
 }
 

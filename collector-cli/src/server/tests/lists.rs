@@ -229,7 +229,7 @@ async fn a_long_list_is_compressed_for_those_who_ask_and_a_short_one_never() {
     let mut request =
         Request::get(ALL).header("accept-encoding", "gzip").body(Body::empty()).unwrap();
     request.extensions_mut().insert(Peer("127.0.0.1".parse().unwrap()));
-    let answer = Front::new(Arc::clone(&fixture.app)).oneshot(request).await.unwrap();
+    let answer = Front::new(Arc::clone(&fixture.app)).answer(request).await.unwrap();
     assert_eq!(answer.headers()["content-encoding"], "gzip");
     assert_eq!(answer.headers()["vary"], "accept-encoding");
     let bytes = answer.into_body().collect().await.unwrap().to_bytes();

@@ -250,6 +250,13 @@ async fn pods_without_series_are_no_proof_of_zero() {
     fixture.backend.serve(&model(), |as_of| ModelSample::new(as_of, Vec::new()));
     fixture.read("org/m").await;
     check_refused(&fixture.query(QUEUE).await, UNAVAILABLE, "missing", "or they are not scraped");
+    let _ =
+        fixture.collector.collect_allocation(&model(), &VariantName::from("m-h100")).await.unwrap();
+    for series in ["replicas", "arrival_rate_per_minute"] {
+        let query = format!("collector_allocation_{series}{{variant_name=\"m-h100\"}}");
+        let answer = fixture.query(&query).await;
+        check_refused(&answer, UNAVAILABLE, "missing", "or they are not scraped");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -182,8 +182,9 @@ fn endless_headers_are_cut_off() {
 fn http_and_https_are_distinguished_in_both_directions() {
     let authority = Authority::new();
     let fleet = Fleet::default();
-    let encrypted =
-        Server::start_tls(authority.server("127.0.0.1"), move |request| fleet.reply(request));
+    let encrypted = Server::start_tls(authority.sign("127.0.0.1").server(None), move |request| {
+        fleet.reply(request)
+    });
     Call::to_url(&encrypted.url().replace("https", "http"))
         .backend_fails(&[&encrypted.address.to_string(), "https://"]);
 

@@ -112,7 +112,7 @@ fn an_invalid_snapshot_is_reported_and_not_used() {
     let cases: [(&[u8], &str); 3] = [
         (later.as_bytes(), "format 4"),
         (b"collector-snapshot 2 00000000000000000016 0a1b2c3d\n{}\n", "an earlier version"),
-        (b"PK\x03\x04 something else", "no snapshot"),
+        (b"PK\x03\x04 something else", "not a snapshot"),
     ];
     for (bytes, reason) in cases {
         fs::write(setup.snapshot(), bytes).unwrap();

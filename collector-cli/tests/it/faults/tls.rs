@@ -146,7 +146,7 @@ fn a_file_that_cannot_be_used_is_named_with_its_key() {
     let other_key = file("other.key", &other.key);
     let garbage = file("garbage.pem", SECRET);
     let broken = file("broken.pem", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n");
-    let folder = authority.folder.path().to_str().unwrap();
+    let folder = authority.folder().to_str().unwrap();
     let ca = ("PROMETHEUS_CA_CERT_PATH", authority.file());
     let server = serving(&authority.sign("127.0.0.1"), None);
     let check = |env: &[(&str, &str)], says: &[&str]| {

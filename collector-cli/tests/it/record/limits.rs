@@ -93,7 +93,7 @@ fn what_is_no_recording_is_refused_and_kept() {
     let text = "backend = \"prometheus\"\n";
     fs::write(&file, text).unwrap();
     let name = file.to_str().unwrap();
-    let error = format!("error: {name}: it is no recording of this program");
+    let error = format!("error: {name}: it is not a recording of this program");
     for args in [vec!["record", name], vec!["replay", name], vec!["replay", name, "--watch"]] {
         let ended = run(&mut recorder(&server), &args);
         assert_eq!(ended.exit, 2, "{args:?}: {}", ended.stderr);
@@ -110,7 +110,7 @@ fn what_is_no_recording_is_refused_and_kept() {
         for command in ["record", "replay"] {
             let ended = run(&mut recorder(&server), &[command, device]);
             assert_eq!(ended.exit, 2, "{}", ended.stderr);
-            assert!(ended.stderr.contains("it is no regular file"), "{}", ended.stderr);
+            assert!(ended.stderr.contains("it is not a regular file"), "{}", ended.stderr);
         }
     }
 }

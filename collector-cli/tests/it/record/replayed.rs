@@ -141,7 +141,7 @@ fn it_is_not_mixed_with_what_is_measured_now() {
     let text = refused(&with("[\"replay\", \"prometheus\"]", ""));
     assert!(text.contains("\"replay\" cannot be merged with other backends"), "{text}");
     let text = refused(&with("\"replay\"", "speed = 5000\n"));
-    assert!(text.contains("5000 is no speed: use one from 0.01 to 1000, or 0"), "{text}");
+    assert!(text.contains("5000 is not a speed: use one from 0.01 to 1000, or 0"), "{text}");
     let text = refused("backend = \"replay\"\n");
     assert!(text.contains("replay.path: names no recording"), "{text}");
 }

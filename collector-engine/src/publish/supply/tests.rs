@@ -29,16 +29,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let model = ModelRef::new("llama", "prod");
-        let variant = VariantSpec {
-            name: "v".into(),
-            namespace: model.namespace.clone(),
-            model: model.model.clone(),
-            accelerator: None,
-            cost: 10.0,
-            pods: "m-*".to_owned(),
-            max_batch: None,
-            fetch_interval: None,
-        };
+        let variant = VariantSpec { pods: "m-*".to_owned(), ..VariantSpec::new("v", &model) };
         let clock = ManualClock::new();
         // The list and the rows may be hours old.
         clock.advance(Duration::from_secs(36_000));

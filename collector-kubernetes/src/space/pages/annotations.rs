@@ -43,7 +43,7 @@ impl PageAnnotations {
             problems.push(Problem::annotation(
                 "prometheus.io/port",
                 text,
-                "which is no port: the one of its pool or Service is scraped",
+                "which is not a port: the one of its pool or Service is scraped",
                 "set it to a number from 1 to 65535",
             ));
         }
@@ -79,7 +79,7 @@ impl PageAnnotations {
             problems.push(Problem::annotation(
                 "llm-d.ai/active-ports",
                 text,
-                "which names no port of its pool, or is no list: all ports are scraped",
+                "which names no port of its pool, or is not a list: all ports are scraped",
                 "set it to ports of the pool, as 8000,8001",
             ));
         }
@@ -110,7 +110,7 @@ impl PageAnnotations {
                 problems.push(Problem::annotation(
                     "prometheus.io/path",
                     other,
-                    "which is no plain path: /metrics is used",
+                    "which is not a plain path: /metrics is used",
                     "set it to a path of letters, digits, - . _ ~ and /, as /metrics",
                 ));
                 Arc::from("/metrics")

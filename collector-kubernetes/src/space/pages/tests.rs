@@ -392,7 +392,9 @@ fn an_endpoint_that_is_no_pod_is_not_asked() {
     foreign["endpoints"][0]["targetRef"] = Value::Null;
     fixture.put(Kind::EndpointSlice, &foreign);
     assert_eq!(fixture.shown(), Vec::<String>::new());
-    assert!(fixture.conditions()[0].contains("1 endpoints of its Endpoint Picker epp are no pods"));
+    assert!(
+        fixture.conditions()[0].contains("1 endpoints of its Endpoint Picker epp are not pods")
+    );
     foreign["endpoints"][0]["targetRef"] =
         json!({"kind": "Pod", "name": "epp-0", "namespace": "m"});
     fixture.put(Kind::EndpointSlice, &foreign);

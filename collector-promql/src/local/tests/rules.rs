@@ -209,7 +209,6 @@ fn an_unknown_part_refuses_the_sum() {
         Reason::Backend,
         "org/c",
     );
-    assert!(judged(alone, &fleet, Empty::Zero).unwrap().is_known_empty);
     assert!(judged("sum(m:waiting)", &fleet, Empty::Zero).is_err());
     assert!(judged(r#"m:waiting{model_name="org/a"}"#, &fleet, Empty::Error).unwrap().has_data);
     assert!(judged("absent(m:waiting)", &fleet, Empty::Error).is_ok());
@@ -223,6 +222,22 @@ fn an_unknown_part_refuses_the_sum() {
     gap.part.is_one_series = true;
     assert!(judged(r#"m:waiting{pod=~"a-.*"}"#, &fleet, Empty::Error).unwrap().has_data);
     check_refused(r#"m:waiting{pod!="a-0"}"#, &fleet, Reason::Partial, partial);
+}
+
+#[test]
+fn empty_as_zero_is_for_what_is_missing_and_not_for_what_is_unknown() {
+    let of = |name: &str| format!(r#"sum(m:waiting{{model_name="{name}"}})"#);
+    let mut fleet = fleet();
+    for reason in [Reason::Backend, Reason::Stale, Reason::Starting, Reason::Partial] {
+        let part = model("org/c", "metrics of org/c are unavailable");
+        fleet.metric("m:waiting").gaps = vec![Gap { part, reason }];
+        let refusal = judged(&of("org/c"), &fleet, Empty::Zero).unwrap_err();
+        assert_eq!((refusal.reason, &*refusal.text), (reason, "metrics of org/c are unavailable"));
+    }
+    fleet.metric("m:waiting").gaps[0].reason = Reason::Missing;
+    for name in ["org/c", "org/d"] {
+        assert!(judged(&of(name), &fleet, Empty::Zero).unwrap().is_known_empty, "{name}");
+    }
 }
 
 #[test]
@@ -253,6 +268,13 @@ fn no_pods_are_zero_and_no_series_are_missing() {
     let other = r#"sum(m:waiting{model_name="org/a",engine="1"})"#;
     check_refused(other, &fleet, Reason::Missing, "missing is not 0");
     assert!(judged(&format!("{other} or vector(0)"), &fleet, Empty::Error).unwrap().is_known_empty);
+    // An old series does not show that the model is up.
+    old.metric("m:waiting").empty.clear();
+    old.metric("m:waiting").samples[0].age = Duration::from_secs(121);
+    let defaulted = format!("{other} or vector(0)");
+    check_refused(&defaulted, &old, Reason::Missing, "missing is not 0");
+    old.metric("m:waiting").samples[0].age = Duration::from_secs(120);
+    assert!(judged(&defaulted, &old, Empty::Error).unwrap().is_known_empty);
     let unknown = r#"sum(m:waiting{model_name="org/d"}) or vector(0)"#;
     check_refused(unknown, &fleet, Reason::Missing, "missing is not 0");
 }

@@ -2,8 +2,6 @@
 //! The ScaledObjects and HPAs of the cluster, by the rules of `check --scaled-object` and `check --hpa`: a line for each
 //! object with something wrong.
 
-use std::time::Duration;
-
 use collector_core::text::counted;
 use collector_core::{Check, CheckStatus};
 use collector_kubernetes::Autoscalers;
@@ -15,21 +13,20 @@ use super::super::groups::{fail, pass, skip, warn};
 use super::super::hpa::Hpa;
 use super::super::objects::{Kind, Object, name_of};
 use super::super::scaled_object::ScaledObject;
-use super::Asked;
 use super::server::failure;
+use super::{Asked, GROUP_MAX};
 use crate::server::server;
 
 const ID: &str = "cluster.autoscalers";
 
-/// Objects of a kind that are read, and how long their checks may take.
+/// Objects of a kind that are read.
 const OBJECTS_MAX: usize = 500;
-const WAIT: Duration = Duration::from_secs(25);
 
 /// Objects with something wrong that are shown.
 const SHOWN: usize = 20;
 
-pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
-    let deadline = Instant::now() + WAIT;
+/// The checks that end before the deadline.
+pub(super) async fn checks(asked: &Asked<'_>, deadline: Instant) -> Vec<Check> {
     let (cluster, model) = (asked.cluster, asked.model);
     let (scaled, hpas) = tokio::join!(
         cluster.autoscalers(true, OBJECTS_MAX),
@@ -135,7 +132,7 @@ async fn lint(asked: &Asked<'_>, objects: &[Object], deadline: Instant) -> Vec<C
         let detail = format!(
             "{} not checked within {} s",
             counted(late, "object was", "objects were"),
-            WAIT.as_secs()
+            GROUP_MAX.as_secs()
         );
         wrong.push(skip(ID, &detail));
     }

@@ -1,24 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who serves the External Metrics API of the cluster, and whether that fits the configuration.
 
-use std::time::Duration;
-
 use collector_core::{Check, CheckStatus};
-use collector_kubernetes::{ApiOwner, ApiServiceOwner, EXTERNAL_METRICS, api_owner};
-use tokio::time::timeout;
+use collector_kubernetes::{ApiOwner, ApiServiceOwner, EXTERNAL_METRICS};
 
 use super::super::groups::warn;
 use super::Asked;
 
 const ID: &str = "cluster.metrics-api";
 
-/// How long the answer may take.
-const WAIT: Duration = Duration::from_secs(5);
-
 pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
-    let Some(client) = asked.cluster.client() else { return Vec::new() };
-    let owner = timeout(WAIT, api_owner(&client, EXTERNAL_METRICS)).await;
-    let owner = owner.unwrap_or_else(|_| Err(format!("no answer within {} s", WAIT.as_secs())));
+    let owner = asked.cluster.api_owner(EXTERNAL_METRICS).await;
     let is_ours = asked.settings.loaded.config.external_metrics.enabled;
     vec![match owner {
         Ok(owner) => judge(&owner, is_ours),

@@ -10,6 +10,7 @@ use collector_core::supply::{PodState, Workload};
 use collector_core::text::{counted, shortened};
 use collector_core::{Backend as _, Check, ModelRef, ProbeAsk};
 use collector_kubernetes::{ListedPod, ListedVariant};
+use tokio::time::Instant;
 
 use super::super::groups::{fail, pass, skip, warn};
 use super::{Asked, failed, first};
@@ -30,7 +31,8 @@ const SERIES: &str = "cluster.series";
 const PODS: &str = "cluster.pods";
 const MODEL: &str = "cluster.model";
 
-pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
+/// The checks. What backends have not answered by the deadline is unknown.
+pub(super) async fn checks(asked: &Asked<'_>, deadline: Instant) -> Vec<Check> {
     let clock = &*asked.settings.clock;
     let mut ask = ProbeAsk::new(clock);
     ask.time_left = LISTS_MAX;
@@ -45,7 +47,7 @@ pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
     }
     let (variants, pods) = (asked.cluster.listed_variants(), asked.cluster.listed_pods());
     checks.extend(asked.model.map(|model| of_model(model, &variants)));
-    let (measured, problem) = measured_models(asked.backends, clock).await;
+    let (measured, problem) = measured_models(asked.backends, clock, deadline).await;
     checks.extend(series(&variants, &pods, &measured, problem.as_deref()));
     let mut models: Vec<ModelRef> = pods
         .iter()
@@ -56,7 +58,7 @@ pub(super) async fn checks(asked: &Asked<'_>) -> Vec<Check> {
     models.dedup();
     let left_out = models.len().saturating_sub(MODELS_COMPARED);
     models.truncate(MODELS_COMPARED);
-    let answers = PodAnswers::of(asked.backends, &models, clock).await;
+    let answers = PodAnswers::of(asked.backends, &models, clock, deadline).await;
     let compared = pods.iter().filter(|pod| models.contains(&pod.model));
     checks.extend(answering(compared, &answers, clock.wall()));
     if left_out > 0 {

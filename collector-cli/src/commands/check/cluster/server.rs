@@ -58,7 +58,7 @@ fn remedy(kind: ErrorKind) -> &'static str {
             "is the API server overloaded, or does a firewall or a NetworkPolicy drop what is sent to it?"
         }
         ErrorKind::Configuration => {
-            "run it as a pod with a service account, or set kubernetes.kubeconfig"
+            "run it as a pod with a service account, or set or correct the kubeconfig (kubernetes.kubeconfig)"
         }
         _ => "is the API server running, and is the address in the kubeconfig right?",
     }

@@ -64,7 +64,8 @@ impl Metric {
     /// Returns whether it is a metric of model servers, endpoint pickers or this collector.
     pub(super) fn is_known(&self) -> bool {
         let series = self.series();
-        ENGINES.iter().chain(&OTHERS).any(|prefix| series.starts_with(prefix))
+        self.type_of_signal().is_some()
+            || ENGINES.iter().chain(&OTHERS).any(|prefix| series.starts_with(prefix))
     }
 
     /// The series that it is taken from. vLLM's are often renamed, because other tools do not take colons.
@@ -75,9 +76,10 @@ impl Metric {
         }
     }
 
-    /// Returns its query; `None` for KEDA's and for CPU and memory.
+    /// Returns its query; `None` for KEDA's, for signals of the collector, and for CPU and memory.
     pub(super) fn query(&self, namespace: Option<&str>) -> Option<String> {
-        if self.name.is_empty() || self.scaled_object().is_some() {
+        if self.name.is_empty() || self.scaled_object().is_some() || self.type_of_signal().is_some()
+        {
             return None;
         }
         let mut matchers: Vec<String> = self.selector.iter().map(Requirement::matcher).collect();

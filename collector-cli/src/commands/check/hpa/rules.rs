@@ -143,7 +143,7 @@ impl Metric {
         findings.extend(self.of_target());
         if !self.is_known() {
             let detail = format!(
-                "{} is no metric of a model server, an endpoint picker or this collector",
+                "{} is not a metric of a model server, an endpoint picker or this collector",
                 self.name
             );
             findings.push(check("metric", CheckStatus::Skip, detail).into());
@@ -163,7 +163,7 @@ impl Metric {
             self.selector.iter().flat_map(|it| it.values.iter().map(move |value| (it, value)));
         for (requirement, value) in values.filter(|(_, value)| !is_label_value(value)) {
             let detail = format!(
-                "selector {}: {value:?} is no value of a Kubernetes label, so the HPA rejects the selector",
+                "selector {}: {value:?} is not a value of a Kubernetes label, so the HPA rejects the selector",
                 requirement.label
             );
             findings.push(
@@ -179,6 +179,17 @@ impl Metric {
             let detail =
                 "the object has no metadata.namespace, so the values below are of all namespaces";
             findings.push(check(CheckStatus::Warn, detail.to_owned()).into());
+        }
+        if self.type_of_signal().is_some() {
+            // A request without them is an error.
+            let has_model =
+                self.selector.iter().any(|it| ["model", "variant"].contains(&&*it.label));
+            if !has_model {
+                let detail = format!("{} without a model is an error", self.name);
+                let check = check(CheckStatus::Fail, detail);
+                findings.push(check.with_remedy("set metric.selector.matchLabels.model").into());
+            }
+            return findings;
         }
         let pins = self.selector.iter().any(|it| MODEL.contains(&it.label.as_str()));
         if self.source == Source::External && self.is_known() && !pins {
@@ -235,10 +246,10 @@ impl Metric {
     }
 
     fn kind(&self, is_ratio: bool) -> Kind {
-        match (self.is_known(), is_ratio) {
-            (true, true) => Kind::Ratio,
-            (true, false) => Kind::Sum,
-            (false, _) => Kind::Unknown,
+        match (self.type_of_signal(), self.is_known(), is_ratio) {
+            (Some("Value"), ..) | (None, true, true) => Kind::Ratio,
+            (Some("AverageValue"), ..) | (None, true, false) => Kind::Sum,
+            _ => Kind::Unknown,
         }
     }
 

@@ -169,7 +169,7 @@ impl Trigger {
         for key in unknown_keys(&object) {
             let nearest = nearest_first(key, known_keys()).first().copied().unwrap_or_default();
             let detail = format!(
-                "metadata.{key} is no key of the scaler, and is ignored; did you mean {nearest}?"
+                "metadata.{key} is not a key of the scaler, and is ignored; did you mean {nearest}?"
             );
             findings.push(check("trigger", CheckStatus::Warn, detail).into());
         }
@@ -291,7 +291,8 @@ mod tests {
         let backlog = "model: m, signal: backlog-seconds, peakPrefillThroughput: \"9000\"";
         check_found(backlog, average, Warn, "metricType is AverageValue");
         check_found("model: m, signal: composite", "Value", Fail, "signals is missing");
-        let says = "metadata.targget is no key of the scaler, and is ignored; did you mean target?";
+        let says =
+            "metadata.targget is not a key of the scaler, and is ignored; did you mean target?";
         check_found("model: m, targget: \"5\"", average, Warn, says);
         check_found("model: m, enableTls: \"true\"", average, Warn, "did you mean enableTLS?");
     }

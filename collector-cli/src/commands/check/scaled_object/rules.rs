@@ -144,15 +144,21 @@ impl ScaledObject {
             let (failures, finding) = self.with_room(check.into());
             return finding.fixed_by(of("failureThreshold"), failures);
         }
-        if behavior == "static" {
+        if matches!(behavior.as_str(), "static" | "currentReplicasIfLower") {
+            let sets = if behavior == "static" { "sets" } else { "leaves at most" };
             let detail = format!(
-                "after {failures} failed polls it sets {replicas} replicas, even if more are running"
+                "after {failures} failed polls it {sets} {replicas} replicas, even if more are running"
             );
             let check = self.check("fallback", CheckStatus::Warn, detail);
             return Finding::from(
                 check.with_remedy("set fallback.behavior: currentReplicasIfHigher"),
             )
             .fixed_by(of("behavior"), IF_HIGHER);
+        }
+        if !["currentReplicas", IF_HIGHER].contains(&behavior.as_str()) {
+            let detail =
+                format!("behavior {behavior:?} is not checked: it may remove running replicas");
+            return check(CheckStatus::Skip, detail);
         }
         let before = if self.to_zero() {
             format!(", before the cooldown of {cooldown} is over")

@@ -97,9 +97,10 @@ impl Trigger {
                 Finding::from(check).fixed_by(self.metadata_path("ignoreNullValues"), "false"),
             );
         }
-        if self.has_authentication && self.text("authModes").is_none() {
-            let detail =
-                "without authModes, KEDA does not use the CA or token of authenticationRef";
+        let has_modes = ["authModes", "authMode"].iter().any(|key| self.text(key).is_some());
+        if self.has_authentication && !has_modes {
+            let detail = "without authModes, here or in the TriggerAuthentication, KEDA does not use the CA or token of \
+                          authenticationRef";
             findings.push(
                 check("trigger", CheckStatus::Warn, detail.to_owned())
                     .with_remedy("set authModes: bearer, tls, basic or custom")
@@ -131,7 +132,7 @@ impl Trigger {
         let text = self.text(key)?;
         let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
         let wrong = match number {
-            None => "is no number",
+            None => "is not a number",
             Some(number) if is_target && number <= 0.0 => "must be greater than 0",
             Some(_) => return None,
         };
@@ -188,7 +189,7 @@ impl Trigger {
             && !self.is_zero_if_empty()
         {
             let detail = format!(
-                "without pods there are no series of {selector}: at zero replicas this trigger fails, and a fallback adds a \
+                "without pods {selector} has no series: at zero replicas this trigger fails, and a fallback adds a \
                  replica"
             );
             let check = check(CheckStatus::Warn, detail).with_remedy(

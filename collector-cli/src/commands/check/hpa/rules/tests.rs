@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+use std::path::Path;
+
 use super::super::super::objects::read;
 use super::*;
 
@@ -46,6 +48,30 @@ fn a_good_object_passes() {
     assert_eq!(found(&[saturation[0], value, ("model_name", "inference_pool")]), []);
 }
 
+#[cfg(feature = "keda")]
+#[test]
+fn signals_of_the_collector_are_known_and_are_no_queries() {
+    use CheckStatus::{Fail, Warn};
+    let queue = ("vllm:num_requests_waiting", "collector-queue");
+    let model = ("model_name: llama", "model: llama");
+    assert_eq!(found(&[queue, model]), []);
+    check_found(&[queue], Fail, "without a model is an error");
+    let saturation = ("vllm:num_requests_waiting", "collector-saturation");
+    check_found(&[saturation, model], Warn, "a ratio must not be divided");
+    let backlog = ("vllm:num_requests_waiting", "collector-backlog-seconds");
+    check_found(&[backlog, model], Warn, "a ratio must not be divided");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/");
+    for file in ["external-metrics.yaml", "signals-hpa.yaml"] {
+        let objects = read(&[], &[Path::new(folder).join(file)]).unwrap().remove(0).objects();
+        for hpa in objects.iter().map(|object| Hpa::of(&object.value)) {
+            assert!(!hpa.has_queries(), "{file}");
+            for finding in hpa.rules(&[]) {
+                assert_eq!(finding.check.status, CheckStatus::Pass, "{finding:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn targets_that_do_not_fit_are_found() {
     use CheckStatus::{Fail, Warn};
@@ -74,7 +100,7 @@ fn selectors_that_match_too_much_or_nothing_are_found() {
     check_found(
         &[("model_name: llama", "model_name: org/llama")],
         Fail,
-        "no value of a Kubernetes label",
+        "not a value of a Kubernetes label",
     );
     check_found(
         &[(", selector: {matchLabels: {model_name: llama}}", "")],
@@ -91,7 +117,11 @@ fn selectors_that_match_too_much_or_nothing_are_found() {
     let unknown =
         ("matchLabels: {model_name: llama}", "matchLabels: {scaledobject.keda.sh/name: other}");
     check_found(&[unknown], Skip, "of ScaledObject prod/other");
-    check_found(&[("vllm:num_requests_waiting", "my_queue")], Skip, "no metric of a model server");
+    check_found(
+        &[("vllm:num_requests_waiting", "my_queue")],
+        Skip,
+        "not a metric of a model server",
+    );
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_good_object_passes() {
 
 #[test]
 fn settings_that_scale_to_zero_in_an_outage_are_found() {
-    use CheckStatus::{Fail, Warn};
+    use CheckStatus::{Fail, Skip, Warn};
     let fallback =
         "  fallback: {failureThreshold: 3, replicas: 1, behavior: currentReplicasIfHigher}\n";
     check_found(&[(fallback, "")], Fail, "longer than the cooldown (5m)");
@@ -81,7 +81,25 @@ fn settings_that_scale_to_zero_in_an_outage_are_found() {
         Fail,
         "begins after 1m30s (3 polls)",
     );
-    check_found(&[(", behavior: currentReplicasIfHigher", "")], Warn, "even if more are running");
+    check_found(&[(", behavior: currentReplicasIfHigher", "")], Warn, "sets 1 replicas, even if");
+    check_found(&[("IfHigher", "IfLower")], Warn, "leaves at most 1 replicas, even if more are");
+    check_found(&[("IfHigher", "IfHighr")], Skip, "it may remove running replicas");
+    assert_eq!(found(&[("IfHigher", "")]), []);
+}
+
+#[test]
+fn annotations_pause_unless_they_are_false() {
+    let with = |name: &str, value: &str| {
+        let annotated = format!("annotations: {{autoscaling.keda.sh/{name}: \"{value}\"}}, ");
+        found(&[("metadata: {name: llama", &format!("metadata: {{{annotated}name: llama"))])
+    };
+    for (name, value) in [("paused", "true"), ("paused", "yes"), ("paused-replicas", "0")] {
+        let found = with(name, value);
+        assert!(found.iter().any(|(_, text)| text.contains("it is paused")), "{found:?}");
+    }
+    for (name, value) in [("paused", "false"), ("paused-scale-in", "0")] {
+        assert_eq!(with(name, value), [], "{name}: {value}");
+    }
 }
 
 #[test]
@@ -111,8 +129,14 @@ fn triggers_that_misread_answers_are_found() {
     check_found(&[("threshold", "treshold")], Fail, "metadata.threshold is missing");
     check_found(&[("type: prometheus", "type: cpu")], Skip, "not checked");
     check_found(&[("\"5\"", "\"0\"")], Fail, "must be greater than 0");
-    check_found(&[("\"5\"", "\"five\"")], Fail, "is no number");
+    check_found(&[("\"5\"", "\"five\"")], Fail, "is not a number");
     check_found(&[("AverageValue", "Utilization")], Fail, "metricType is Utilization");
+    let reference = ("type: prometheus", "type: prometheus\n      authenticationRef: {name: a}");
+    check_found(&[reference], Warn, "without authModes, here or in the TriggerAuthentication");
+    for key in ["authModes", "authMode"] {
+        let modes = format!("threshold: \"5\"\n        {key}: bearer");
+        assert_eq!(found(&[reference, ("threshold: \"5\"", &modes)]), [], "{key}");
+    }
 }
 
 #[test]
