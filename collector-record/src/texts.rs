@@ -48,35 +48,44 @@ fn redacted(text: &str) -> Cow<'_, str> {
         return text.into();
     }
     let mut all = String::with_capacity(text.len());
-    for word in text.split_inclusive(|it: char| it.is_whitespace() || "\"'`<>()".contains(it)) {
-        let Some((scheme, rest)) = word.split_once("://") else {
-            all.push_str(word);
-            continue;
+    let is_end = |it: char| it.is_whitespace() || "\"'`<>()".contains(it);
+    for word in text.split_inclusive(is_end) {
+        let (mut rest, end) = match word.char_indices().next_back() {
+            Some((last, it)) if is_end(it) => word.split_at(last),
+            _ => (word, ""),
         };
-        let (rest, end) = match rest.char_indices().next_back() {
-            Some((last, it)) if it.is_whitespace() || "\"'`<>()".contains(it) => {
-                rest.split_at(last)
+        while let Some((scheme, behind)) = rest.split_once("://") {
+            all.extend([scheme, "://"]);
+            let (address, query) = behind.split_at(behind.find(['?', '#']).unwrap_or(behind.len()));
+            // There may be another address in the same word, behind a comma for example.
+            let next = address.find("://");
+            let next = next.map(|at| address[..at].trim_end_matches(in_scheme).len());
+            let own = &address[..next.unwrap_or(address.len())];
+            rest = next.map_or("", |next| &behind[next..]);
+            let (authority, path) = own.split_at(own.find('/').unwrap_or(own.len()));
+            match authority.rsplit_once('@') {
+                Some((_, host)) => all.extend([REMOVED, "@", host]),
+                None => all.push_str(authority),
             }
-            _ => (rest, ""),
-        };
-        all.extend([scheme, "://"]);
-        let (address, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
-        let (authority, path) = address.split_at(address.find('/').unwrap_or(address.len()));
-        match authority.rsplit_once('@') {
-            Some((_, host)) => all.extend([REMOVED, "@", host]),
-            None => all.push_str(authority),
-        }
-        all.push_str(path);
-        if let Some(sign) = query.get(..1) {
-            all.extend([sign, REMOVED]);
-            // The colon behind an address in a message.
-            if query.ends_with(':') {
-                all.push(':');
+            all.push_str(path);
+            if next.is_none()
+                && let Some(sign) = query.get(..1)
+            {
+                all.extend([sign, REMOVED]);
+                // The colon behind an address in a message.
+                if query.ends_with(':') {
+                    all.push(':');
+                }
             }
         }
-        all.push_str(end);
+        all.extend([rest, end]);
     }
     all.into()
+}
+
+/// Whether the scheme of an address may contain this character.
+fn in_scheme(it: char) -> bool {
+    it.is_ascii_alphanumeric() || "+-.".contains(it)
 }
 
 #[cfg(test)]
@@ -97,5 +106,7 @@ mod tests {
         check("(\"https://u@a\", http://b?c)", "(\"https://***@a\", http://b?***)");
         check("http://a?u=http://b:c@d e", "http://a?*** e");
         check("http://", "http://");
+        check("http://a,http://u:p@b/c", "http://a,http://***@b/c");
+        check("up=http://a/b;next=https://u:p@c?d=e", "up=http://a/b;next=https://***@c?***");
     }
 }

@@ -72,19 +72,11 @@ pub(crate) fn answers(fleet: &Fleet, models: &[ModelRef], wish: Wish<'_>, now: T
         let as_of = room.tried_at.map_or(state.changed_at, |at| at.max(state.changed_at));
         for id in models {
             let model = ModelRef::new(id.clone(), namespace.clone());
-            let answer = match room.served.get(id) {
-                Some(served) => answer(&model, served, &room, &state, wish, as_of),
-                None => match unknown(&room, &state, Operation::Fetch) {
-                    Some(error) => Answer::Failed(error),
-                    None if fleet.served_lately(&state, &model, now) || room.is_requested(id) => {
-                        let mut sample = ModelSample::new(as_of, Vec::new());
-                        // A model that only an endpoint picker knows may have pods that are no targets.
-                        sample.lists_pods = fleet.served_lately(&state, &model, now);
-                        room.add_endpoint_picker(id, &mut sample, wish);
-                        Answer::Found(sample)
-                    }
-                    None => Answer::Missing { as_of, last_seen: None },
-                },
+            let answer = if let Some(served) = room.served.get(id) {
+                answer(&model, served, &room, &state, wish, as_of)
+            } else {
+                let lately = fleet.served_lately(&state, &model, now);
+                not_served(&model, &room, &state, lately, wish, as_of)
             };
             answers.insert(model, answer);
         }
@@ -110,7 +102,7 @@ fn room(
         if let LastSeen::EndpointPicker(routes) = &seen.was {
             let good = page.map(Arc::clone).map_err(|cause| Silent {
                 since: seen.answered_at,
-                reason: format!("{}: {cause}", pod.target.url).into(),
+                reason: format!("{}: {cause}", pod.target.shown()).into(),
             });
             room.pickers.push(Picker { routes: routes.clone(), good });
             continue;
@@ -180,6 +172,32 @@ impl Room {
     }
 }
 
+/// The answer about a model that no page serves. `lately`: one did within the window.
+fn not_served(
+    model: &ModelRef,
+    room: &Room,
+    state: &State,
+    lately: bool,
+    wish: Wish<'_>,
+    as_of: Tick,
+) -> Answer {
+    if let Some(error) = unknown(room, state, Operation::Fetch) {
+        return Answer::Failed(error);
+    }
+    let (is_requested, outdated) = (room.is_requested(&model.model), state.outdated.first());
+    if let (Some(error), false) = (outdated, is_requested) {
+        return Answer::Failed(discovery_error(error, Operation::Fetch));
+    }
+    if !lately && !is_requested {
+        return Answer::Missing { as_of, last_seen: None };
+    }
+    let mut sample = ModelSample::new(as_of, Vec::new());
+    // A model that only an endpoint picker knows may have pods that are no targets.
+    sample.lists_pods = lately && outdated.is_none();
+    room.add_endpoint_picker(&model.model, &mut sample, wish);
+    Answer::Found(sample)
+}
+
 fn answer(
     model: &ModelRef,
     served: &[Served],
@@ -205,8 +223,10 @@ fn answer(
     }
     let mut sample = ModelSample::new(as_of, Vec::new());
     sample.lists_pods = true;
-    sample.absent =
-        if state.unknown.is_empty() { Absent::pods(unreached) } else { Absent::Unknown(None) };
+    sample.absent = match state.may_lack_pods() {
+        None => Absent::pods(unreached),
+        Some(_) => Absent::Unknown(None),
+    };
     sample.window = Some(wish.window);
     sample.warnings = joined.warnings;
     for duplicate in &state.duplicates {
@@ -243,12 +263,12 @@ fn unknown(room: &Room, state: &State, operation: Operation) -> Option<BackendEr
         }
         return Some(error);
     }
-    state.unknown.first().map(|error| discovery_error(error, operation))
+    state.may_lack_pods().map(|error| discovery_error(&error, operation))
 }
 
 /// What a failed scrape is to a caller of the backend.
 pub(crate) fn error_of(pod: &Pod, cause: &Cause, operation: Operation) -> BackendError {
-    BackendError::new(cause.kind, NAME.into(), operation, pod.target.url.as_str())
+    BackendError::new(cause.kind, NAME.into(), operation, pod.target.shown())
         .with_detail(cause.detail.clone())
         .with_remedy(cause.remedy.clone())
 }

@@ -2,17 +2,23 @@
 //! Exports the numbers of endpoint pickers about pools and queued requests as metrics of the collector: no replica has
 //! these numbers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
+use collector_core::{Namespace, Tick};
+use collector_engines::endpoint_picker::Routes;
 use metrics::{describe_gauge, gauge};
 
 use super::fleet::Fleet;
-use super::pod::Outcome;
+use super::pod::{Good, LastSeen, Outcome, Pod};
 use crate::endpoint_picker::EndpointPickerMetrics;
 use crate::engines::Exposition;
 
 /// Rows of one page that are shown.
 const ROWS_MAX: usize = 256;
+/// How old a page may be whose numbers are shown, because a gauge has no age.
+const PAGE_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// The families of a pool's numbers: their keys, and what they are.
 const OF_POOL: [(&str, &str, &str); 5] = [
@@ -68,23 +74,68 @@ pub(super) struct EndpointPickerGauges {
 impl EndpointPickerGauges {
     /// Exports the last numbers of the endpoint pickers. A gauge that none of them has any more becomes NaN,
     /// because it cannot be removed and its last value would stay for ever.
-    pub(super) fn show(&mut self, fleet: &Fleet) {
-        let mut now: HashMap<Key, f64> = HashMap::new();
-        for pod in fleet.pods(|_| true) {
-            let Outcome::Good(good) = pod.seen().outcome.clone() else { continue };
-            if let Exposition::EndpointPicker(metrics) = &good.page {
-                collect(metrics, pod.target.namespace.as_str(), &mut now);
-            }
-        }
-        let gone = self.shown.keys().filter(|key| !now.contains_key(key));
+    pub(super) fn show(&mut self, fleet: &Fleet, now: Tick) {
+        let pods = fleet.pods(|_| true);
+        let pickers = pods.iter().filter_map(|pod| Some((&pod.target.namespace, last(pod, now)?)));
+        let numbers = gauges(pickers);
+        let gone = self.shown.keys().filter(|key| !numbers.contains_key(key));
         for key in gone {
             set(key, f64::NAN);
         }
-        for (key, value) in &now {
+        for (key, value) in &numbers {
             set(key, *value);
         }
-        self.shown = now;
+        self.shown = numbers;
     }
+}
+
+/// The last page of an endpoint picker, or that it does not respond and what it has received requests for.
+enum Last {
+    Page(Arc<Good>),
+    Silent(Routes),
+}
+
+/// What an endpoint picker last said; `None` if it is none, or nobody expects it to respond.
+fn last(pod: &Pod, now: Tick) -> Option<Last> {
+    let seen = pod.seen();
+    let LastSeen::EndpointPicker(routes) = &seen.was else { return None };
+    match &seen.outcome {
+        // It is not scraped again where no model of its namespace is tracked.
+        Outcome::Good(good) if good.asked_at.age(now) <= PAGE_AGE_MAX => {
+            Some(Last::Page(Arc::clone(good)))
+        }
+        _ if seen.is_out_of_service() => None,
+        _ => Some(Last::Silent(routes.clone())),
+    }
+}
+
+/// The gauges of these endpoint pickers. A sum over them is unknown while one of them is.
+fn gauges<'a>(pickers: impl Iterator<Item = (&'a Namespace, Last)>) -> HashMap<Key, f64> {
+    let mut gauges = HashMap::new();
+    let mut unknown: HashSet<(&str, &str)> = HashSet::new();
+    let mut silent = Vec::new();
+    for (namespace, last) in pickers {
+        let namespace = namespace.as_str();
+        match last {
+            Last::Page(good) => {
+                let Exposition::EndpointPicker(metrics) = &good.page else { continue };
+                collect(metrics, namespace, &mut gauges);
+                let lacks = OF_MODEL.iter().filter(|(_, key, _)| metrics.unknown.contains(key));
+                unknown.extend(lacks.map(|(family, ..)| (*family, namespace)));
+            }
+            Last::Silent(routes) => silent.push((namespace, routes)),
+        }
+    }
+    let is_sum = |of: &str| OF_MODEL.iter().any(|(family, ..)| *family == of);
+    gauges.retain(|(family, namespace, model), _| {
+        let may_hold = |(of, routes): &(&str, Routes)| {
+            let never_responded = *routes == Routes::default();
+            of == namespace && (never_responded || routes.names(&model.as_str().into()))
+        };
+        let is_unknown = || unknown.contains(&(*family, namespace.as_str()));
+        !is_sum(family) || !(is_unknown() || silent.iter().any(may_hold))
+    });
+    gauges
 }
 
 /// Endpoint pickers of one pool see the same pods, so one of them is enough; each holds back requests of
@@ -118,7 +169,12 @@ fn set((family, namespace, name): &Key, value: f64) {
 
 #[cfg(test)]
 mod tests {
+    use collector_core::{Clock, ManualClock};
+
     use super::*;
+    use crate::backend::shared::Shared;
+    use crate::config::EppConfig;
+    use crate::discover::{Found, TargetSpec};
     use crate::endpoint_picker::{EndpointPickerModel, EndpointPickerPool};
 
     #[test]
@@ -142,14 +198,58 @@ mod tests {
             repeated: 0,
             beyond_limit: 0,
         };
-        let mut gauges = HashMap::new();
-        collect(&metrics, "prod", &mut gauges);
-        collect(&metrics, "prod", &mut gauges);
+        let page = |metrics: &EndpointPickerMetrics| {
+            Last::Page(Arc::new(Good::of_picker(metrics.clone(), Tick::MIN)))
+        };
+        let prod = Namespace::from("prod");
+        let gauges_of = |pickers: Vec<Last>| gauges(pickers.into_iter().map(|last| (&prod, last)));
+        let gauges = gauges_of(vec![page(&metrics), page(&metrics)]);
         let of = |family, name: &str| gauges.get(&(family, "prod".to_owned(), name.to_owned()));
         assert_eq!(of("collector_epp_flow_control_queue_size", "m"), Some(&10.0));
         assert_eq!(of("collector_epp_pool_ready_pods", "p"), Some(&3.0));
         // What is not on the page is no 0.
         assert_eq!(of("collector_epp_pool_average_kv_cache_usage", "p"), None);
         assert_eq!(gauges.len(), 2);
+        // Each of these may hold back requests for the model as well.
+        let of_other = EndpointPickerMetrics {
+            unknown: ["flow_control_queue_size"].into(),
+            models: Vec::new(),
+            ..metrics.clone()
+        };
+        for other in
+            [Last::Silent(Routes::of(&metrics)), Last::Silent(Routes::default()), page(&of_other)]
+        {
+            let gauges = gauges_of(vec![page(&metrics), other]);
+            let families: Vec<&str> = gauges.keys().map(|(family, ..)| *family).collect();
+            assert_eq!(families, ["collector_epp_pool_ready_pods"]);
+        }
+    }
+
+    #[test]
+    fn an_old_page_is_not_shown() {
+        let spec = TargetSpec {
+            url: "http://epp:9090/metrics".into(),
+            namespace: "prod".into(),
+            engine: Some("epp".into()),
+            ..TargetSpec::default()
+        };
+        let clock = Arc::new(ManualClock::new());
+        let config = EppConfig { targets: vec![spec.clone()], ..EppConfig::default() };
+        let shared = Shared::new(config, Vec::new(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        shared.take(Found { targets: vec![spec.target().unwrap()], ..Found::default() });
+        let pod = shared.fleet.pods(|_| true).remove(0);
+        let metrics = EndpointPickerMetrics {
+            models: Vec::new(),
+            pools: Vec::new(),
+            endpoints: Vec::new(),
+            unknown: std::collections::BTreeSet::new(),
+            matched: Vec::new(),
+            repeated: 0,
+            beyond_limit: 0,
+        };
+        let asked_at = clock.now();
+        pod.seen().outcome = Outcome::Good(Arc::new(Good::of_picker(metrics, asked_at)));
+        assert!(matches!(last(&pod, asked_at), Some(Last::Page(_))));
+        assert!(matches!(last(&pod, asked_at + PAGE_AGE_MAX * 2), Some(Last::Silent(_))));
     }
 }

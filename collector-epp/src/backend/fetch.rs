@@ -99,13 +99,15 @@ pub(super) async fn list_models(
             }
         }
     }
-    // An empty list is returned only if every target answered.
-    if models.is_empty() {
-        let state = shared.fleet.lock();
-        let unknown = state.unknown.first().map(|error| discovery_error(error, operation));
-        if let Some(error) = silent.or(unknown) {
-            return Err(error);
-        }
+    let state = shared.fleet.lock();
+    let may_lack_pods = state.may_lack_pods();
+    let outdated = state.outdated.first().cloned();
+    drop(state);
+    // An empty list is returned only if every target is known now, and answered.
+    let unknown = may_lack_pods.as_ref().or(outdated.as_ref());
+    let unknown = unknown.map(|error| discovery_error(error, operation));
+    if let (true, Some(error)) = (models.is_empty(), silent.or(unknown)) {
+        return Err(error);
     }
     // A model does not cease to exist because its only pod does not answer.
     for (namespace, was) in &may_serve {
@@ -114,10 +116,11 @@ pub(super) async fn list_models(
         }
     }
     let known = |(model, rows): (ModelRef, BTreeSet<PodName>)| {
-        // A pod that does not answer may be a replica too: then their number is unknown.
-        let unsure = may_serve
-            .iter()
-            .any(|(namespace, was)| *namespace == model.namespace && was.may_serve(&model.model));
+        // A pod that does not answer, or is not known, may be a replica too: then their number is unknown.
+        let unsure = may_lack_pods.is_some()
+            || may_serve.iter().any(|(namespace, was)| {
+                *namespace == model.namespace && was.may_serve(&model.model)
+            });
         let replicas = u32::try_from(rows.len()).ok().filter(|_| !unsure);
         KnownModel::new(model, replicas)
     };

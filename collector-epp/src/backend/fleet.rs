@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{ModelId, ModelRef, Namespace, PodName, Tick};
+use collector_core::{ErrorKind, ModelId, ModelRef, Namespace, PodName, Tick};
 
 use super::pod::{Outcome, Pod};
 use crate::discover::{DiscoveryError, Duplicate, Found, Target};
@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) duplicates: HashSet<Duplicate>,
     /// The errors of sources that have never returned their targets: there may be more pods.
     pub(crate) unknown: Vec<DiscoveryError>,
+    /// The errors of sources whose targets are from before: that they name no pod is no proof that there is none.
+    pub(crate) outdated: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
     pub(crate) not_asked_yet: bool,
     /// How many targets each source has.
@@ -40,12 +42,24 @@ pub(crate) struct State {
     gone: VecDeque<(Arc<Pod>, Tick)>,
 }
 
+impl State {
+    /// Returns why there may be more pods; `None` if every source has returned its targets.
+    pub(crate) fn may_lack_pods(&self) -> Option<DiscoveryError> {
+        let not_asked = || {
+            let message = "the targets are not known yet";
+            DiscoveryError::new(ErrorKind::Timeout, message)
+        };
+        self.unknown.first().cloned().or_else(|| self.not_asked_yet.then(not_asked))
+    }
+}
+
 impl Fleet {
     pub(crate) fn new(window: Duration, max_gone: usize, now: Tick) -> Self {
         let state = State {
             namespaces: HashMap::new(),
             duplicates: HashSet::new(),
             unknown: Vec::new(),
+            outdated: Vec::new(),
             not_asked_yet: true,
             counts: Vec::new(),
             changed_at: now,
@@ -70,6 +84,7 @@ impl Fleet {
         let mut state = self.lock();
         state.not_asked_yet = found.not_asked_yet;
         state.unknown = found.unknown;
+        state.outdated = found.outdated;
         state.counts = found.counts;
         self.forget(&mut state, now);
         state.duplicates = found.duplicates;

@@ -18,10 +18,8 @@ impl PageGauges for EppBackend {
     fn pods(&self, of: &dyn Fn(&Namespace) -> bool) -> PodsGauges {
         let mut found = PodsGauges::default();
         let state = self.shared.fleet.lock();
-        found.unknown = match state.unknown.first() {
-            Some(error) => Some(self.shared.config.with_section(&error.to_string())),
-            None => state.not_asked_yet.then(|| "the targets are not known yet".to_owned()),
-        };
+        let unknown = state.may_lack_pods();
+        found.unknown = unknown.map(|error| self.shared.config.with_section(&error.to_string()));
         let namespaces = state.namespaces.iter().filter(|(namespace, _)| of(namespace));
         let pods = namespaces.flat_map(|(_, pods)| pods.values());
         found.pods = pods.filter_map(|pod| pod.gauges()).collect();

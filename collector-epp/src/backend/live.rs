@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{ModelRef, Tick, UpdateSink};
-use collector_transport::shown;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -110,7 +109,7 @@ impl Tasks {
                     && let Some((pod, _)) = self.running.get(&error.id())
                 {
                     // The task is started again, with a phase of its own.
-                    tracing::error!(url = %shown(&pod.target.url), "Scraping a target panicked");
+                    tracing::error!(url = %pod.target.shown(), "Scraping a target panicked");
                 }
                 error.id()
             }
@@ -235,7 +234,7 @@ async fn keep_tidy(shared: &Shared) {
         shared.fleet.tidy(shared.now());
         let [up, down, untried] = shared.fleet.count();
         selfmetrics::targets(up, down, untried);
-        endpoint_pickers.show(&shared.fleet);
+        endpoint_pickers.show(&shared.fleet, shared.now());
         sleep(TIDY_EVERY).await;
     }
 }

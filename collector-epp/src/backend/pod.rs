@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use collector_core::{ErrorKind, GaugePage, ModelId, PodName, Tick};
 use collector_engines::endpoint_picker::Routes;
-use collector_transport::{Cause, shown};
+use collector_transport::Cause;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -92,6 +92,26 @@ pub(crate) struct Good {
     pub(crate) malformed: u64,
     /// Its gauges as they are on the page, if they are kept.
     gauges: Option<Arc<GaugePage>>,
+}
+
+#[cfg(test)]
+impl Good {
+    /// A page of an endpoint picker.
+    pub(super) fn of_picker(
+        page: crate::endpoint_picker::EndpointPickerMetrics,
+        asked_at: Tick,
+    ) -> Self {
+        Self {
+            asked_at,
+            arrived_at: asked_at,
+            page: Exposition::EndpointPicker(page),
+            models: Vec::new(),
+            is_first: false,
+            in_turns: false,
+            malformed: 0,
+            gauges: None,
+        }
+    }
 }
 
 /// What a target served when it last answered.
@@ -337,7 +357,7 @@ impl Pod {
             Ok((good, clock_ahead)) => {
                 let failures = std::mem::take(&mut seen.failures);
                 if failures > 0 {
-                    tracing::info!(url = %shown(&self.target.url), failures, "Target answers again");
+                    tracing::info!(url = %self.target.shown(), failures, "Target answers again");
                 }
                 let was = match &good.page {
                     Exposition::EndpointPicker(page) => LastSeen::EndpointPicker(Routes::of(page)),
@@ -347,8 +367,8 @@ impl Pod {
                 let left = seen.was.models().iter().filter(|model| !changed.contains(model));
                 let left: Vec<ModelId> = left.cloned().collect();
                 if !left.is_empty() {
-                    let Target { url, .. } = &self.target;
-                    tracing::info!(url = %shown(url), before = ?left, now = ?changed, "Target serves another model");
+                    let url = self.target.shown();
+                    tracing::info!(url, before = ?left, now = ?changed, "Target serves another model");
                 }
                 let last = seen.answered_at.unwrap_or(now);
                 seen.left.extend(left.iter().map(|model| (model.clone(), last)));
@@ -368,12 +388,12 @@ impl Pod {
                 let is_new = seen.failures == 1;
                 if is_new && seen.may_be_silent {
                     tracing::debug!(
-                        url = %self.target.url, error = %cause,
+                        url = %self.target.shown(), error = %cause,
                         "Target that starts or terminates does not answer"
                     );
                 } else if is_new {
                     tracing::warn!(
-                        url = %shown(&self.target.url), namespace = %self.target.namespace,
+                        url = %self.target.shown(), namespace = %self.target.namespace,
                         pod = %self.target.pod,
                         error = %with_section(settings.section, &cause.to_string()),
                         "Target cannot be scraped"
@@ -397,7 +417,7 @@ impl Pod {
     fn log_malformed(&self, good: &Good, summary: &Summary) {
         if let (0, Some(first)) = (self.malformed(), summary.malformed.first()) {
             tracing::warn!(
-                url = %shown(&self.target.url), lines = good.malformed, line = first.line,
+                url = %self.target.shown(), lines = good.malformed, line = first.line,
                 reason = %first.reason, "Some lines of a page cannot be read and are left out"
             );
         }

@@ -131,7 +131,7 @@ fn reachable(all: usize, failed: &[(&Arc<Pod>, Arc<Cause>)]) -> Vec<Check> {
     ];
     for (number, (pod, cause)) in failed.iter().take(SHOWN_MAX).enumerate() {
         let colon = if cause.detail.is_empty() { "" } else { ": " };
-        let detail = format!("{}: {}{colon}{}", pod.target.url, cause.kind, cause.detail);
+        let detail = format!("{}: {}{colon}{}", pod.target.shown(), cause.kind, cause.detail);
         let id = format!("connection.target-{}", number + 1);
         let check = Check::new(id, CheckStatus::Fail, detail);
         checks.push(match &*cause.remedy {
@@ -156,7 +156,7 @@ fn clock<'a>(pods: impl Iterator<Item = (&'a Pod, Option<f64>)>) -> Check {
             let detail = format!(
                 "the clocks of {} targets differ, that of {} is {:.0} s {direction} ours",
                 skewed.len(),
-                pod.target.url,
+                pod.target.shown(),
                 ahead.abs()
             );
             Check::new(id, CheckStatus::Warn, detail).with_remedy(
@@ -220,7 +220,7 @@ fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
             Check::new(id, CheckStatus::Pass, "every model server tells queue, batch and KV cache")
         }
         Some((pod, field)) => {
-            let mut detail = format!("{} does not tell {}", pod.target.url, field.as_str());
+            let mut detail = format!("{} does not tell {}", pod.target.shown(), field.as_str());
             let others = lacking.count();
             if others > 0 {
                 let others = counted(others, "other lacks a field", "others lack a field");

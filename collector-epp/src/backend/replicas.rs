@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use collector_core::{
-    Field, FieldReasons, LoadRates, LoadRow, PodName, ReplicaMetrics, ReplicaState,
+    Field, FieldReasons, LoadRates, LoadRow, LoraAdapters, PodName, ReplicaMetrics, ReplicaState,
 };
 
 use super::pod::{Good, Pod};
@@ -54,7 +54,7 @@ pub(super) fn join(served: &[Served]) -> Joined {
     let mut several: BTreeMap<&PodName, Vec<&Served>> = BTreeMap::new();
     for page in served {
         if page.good.in_turns {
-            let url = &page.pod.target.url;
+            let url = page.pod.target.shown();
             joined.warnings.push(format!("{url}: {IN_TURNS}").into());
         }
         let PodModel { replica, rates, reasons, .. } = page.model();
@@ -86,7 +86,7 @@ fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Replica {
     let mut roles: Vec<_> = rows().filter_map(|row| row.role.clone()).collect();
     roles.dedup();
     replica.role = roles.pop().filter(|_| roles.is_empty());
-    replica.lora_adapters = rows().find_map(|row| row.lora_adapters.clone());
+    replica.lora_adapters = adapters(rows());
     let name_of = |field: Field| pages.iter().find_map(|page| name_on(&page.good, field));
     rates::fill(&mut replica, &parts, &name_of);
     if rows().all(|row| row.state == ReplicaState::Sleeping) {
@@ -108,6 +108,22 @@ fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Replica {
     let reasons = pages.iter().flat_map(|page| page.model().reasons.iter());
     let reasons = reasons.map(|(field, reason)| (field, Arc::clone(reason))).collect();
     Replica { row: replica, rates: rates::rates(&parts), reasons }
+}
+
+/// Returns the LoRA adapters of all servers. How many fit into a batch is unknown if servers differ in it.
+fn adapters<'a>(rows: impl Iterator<Item = &'a ReplicaMetrics>) -> Option<Box<LoraAdapters>> {
+    let mut servers = rows.filter_map(|row| row.lora_adapters.as_deref());
+    let mut joined = servers.next()?.clone();
+    for server in servers {
+        joined.running.extend_from_slice(&server.running);
+        joined.waiting.extend_from_slice(&server.waiting);
+        joined.max = joined.max.filter(|max| server.max == Some(*max));
+    }
+    for names in [&mut joined.running, &mut joined.waiting] {
+        names.sort_unstable();
+        names.dedup();
+    }
+    Some(Box::new(joined))
 }
 
 /// Returns the engines of all pages; of equal ranks the first is used.
@@ -161,7 +177,7 @@ fn twice(one: &Served, other: &Served, rank: Option<&str>) -> Arc<str> {
         Some(rank) => format!("engine {}", quote(rank)),
         None => "a server without a rank".to_owned(),
     };
-    let (one, other) = (&one.pod.target.url, &other.pod.target.url);
+    let (one, other) = (one.pod.target.shown(), other.pod.target.shown());
     format!(
         "{one} and {other} both show {what} of the replica {name}: it counts once; give the targets \
          different ranks if they are different servers"

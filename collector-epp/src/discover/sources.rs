@@ -43,6 +43,8 @@ pub(crate) struct Found {
     pub(crate) duplicates: HashSet<Duplicate>,
     /// The errors of sources that have never returned their targets: there may be more.
     pub(crate) unknown: Vec<DiscoveryError>,
+    /// The errors of sources whose targets are from before: there may be others by now.
+    pub(crate) outdated: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
     pub(crate) not_asked_yet: bool,
     /// How many targets each source has.
@@ -156,6 +158,7 @@ impl Sources {
                 found.unknown.push(last.failing.clone().unwrap_or_else(not_asked));
                 continue;
             };
+            found.outdated.extend(last.failing.clone());
             found.counts.push((source.discovery.source().to_owned(), targets.len()));
             for target in targets {
                 let Target { namespace, pod, rank, .. } = target;
@@ -169,7 +172,7 @@ impl Sources {
                         let problem = format!(
                             "the page {} is a target under two pod names, {other} and {pod}: it \
                              counts once, as {other}",
-                            target.url
+                            target.shown()
                         );
                         found.duplicates.insert(duplicate(other, problem));
                     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use collector_core::{EngineName, ModelId, Namespace, PodName, Role};
-use collector_transport::server_url;
+use collector_transport::{server_url, shown};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -108,6 +108,11 @@ impl Target {
     /// Returns the name of the row that its page is part of, unless the page names replicas itself.
     pub fn row_name(&self) -> &PodName {
         self.replica.as_ref().unwrap_or(&self.pod)
+    }
+
+    /// Returns its URL as messages show it: parameters may be secret.
+    pub(crate) fn shown(&self) -> String {
+        shown(&self.url)
     }
 
     /// Whether it is the same page of the same server.

@@ -160,6 +160,8 @@ struct Found<'a> {
     /// The numbers on the page, each with the alternative that is used.
     chosen: Vec<(Quantity, &'a Alternative)>,
     cells: Cells,
+    /// The slots of which samples may be missing.
+    lacking: Bits,
     /// The histograms of the page, by slot and row.
     histograms: HashMap<(SlotId, RowId), Buckets>,
     /// The model of all rows.
@@ -245,6 +247,12 @@ impl<'a> Found<'a> {
         };
         let cells = Cells::new(&mut readings, fold, last_values.as_mut());
         let with_increases = last_values.is_some();
+        let mut lacking = Bits::none(reader.table.slots.len());
+        for (place, slot) in reader.table.slots.iter().enumerate() {
+            if choice.counts.has(place) && reader.may_lack(&slot.series.name, summary) {
+                lacking.insert(place);
+            }
+        }
         reader.last_values = last_values;
         // Its memory is reused.
         reader.readings = readings;
@@ -254,6 +262,7 @@ impl<'a> Found<'a> {
             engine,
             chosen,
             cells,
+            lacking,
             histograms,
             given: given.filter(|_| no_model.is_none()),
             no_model,
@@ -388,7 +397,13 @@ fn fill(
     table: &Table,
 ) {
     let Alternative { spec, compiled, .. } = alternative;
-    let value = found.cells.value(compiled, id);
+    // An optional part is 0 only if it is absent.
+    let is_unknown = |slot: &SlotId| {
+        let is_absent = !found.cells.has(*slot, id);
+        found.cells.is_unreadable(*slot, id) || (is_absent && found.lacking.has(*slot as usize))
+    };
+    let is_unknown = compiled.reads_any(is_unknown);
+    let value = if is_unknown { None } else { found.cells.value(compiled, id) };
     if value.is_none()
         && let Some(reason) = why_unknown(spec, compiled, id, found, table)
     {
@@ -429,6 +444,12 @@ fn why_unknown(
             None if slot.is_gauge => Some(each_process(name)),
             None => None,
         };
+    }
+    let is_lacking =
+        |slot: &&&SlotId| found.lacking.has(***slot as usize) && !found.cells.has(***slot, id);
+    if let Some(slot) = slots.iter().find(is_lacking) {
+        let name = &table.slot(**slot).series.name;
+        return Some(format!("lines of {name} cannot be read").into());
     }
     let all_there = compiled
         .required()

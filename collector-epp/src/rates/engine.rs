@@ -50,6 +50,8 @@ pub(super) struct Engine {
     from: [Option<usize>; COUNTERS.len()],
     /// The [`COUNTERS`], each as the sum of the increases of its series.
     totals: [f64; COUNTERS.len()],
+    /// The timestamp of the counters on the last page, if it had any.
+    stamp: Option<i64>,
 }
 
 impl Engine {
@@ -72,6 +74,7 @@ impl Engine {
             latencies: Default::default(),
             from: [None; COUNTERS.len()],
             totals: [0.0; COUNTERS.len()],
+            stamp: None,
         }
     }
 
@@ -90,16 +93,21 @@ impl Engine {
         window: Duration,
         time: ScrapeTime,
     ) -> Part {
-        let gauges_at = times::of(row, time, |quantity| !quantity.is_counter());
-        let counters_at = times::of(row, time, Quantity::is_counter);
-        self.count(row, counters_at, window);
-        if page.has_buckets {
+        let gauge_at = |gauge| time.of(times::oldest(row, |quantity| quantity == gauge));
+        let stamp = times::oldest(row, Quantity::is_counter);
+        let counters_at = time.of(stamp);
+        // By two clocks, one and the same sample may seem to be two that are close together.
+        let is_new = stamp.is_none() || stamp != self.stamp;
+        self.stamp = stamp;
+        self.count(row, counters_at, is_new, window);
+        if page.has_buckets && is_new {
             for (latencies, count) in self.latencies.iter_mut().zip(Quantity::LATENCY_COUNTS) {
                 let buckets = row.buckets.iter().find(|(of, _)| *of == count);
                 latencies.record(counters_at, buckets.map(|(_, buckets)| buckets), window);
             }
         }
-        let zero = |quantity| is_idle(row).then_some(0.0).filter(|_| can_be_zero(page, quantity));
+        let zero =
+            |quantity| is_idle(row).then_some(0.0).filter(|_| can_be_zero(page, row, quantity));
         let waiting = row.numbers[Quantity::Waiting].or_else(|| zero(Quantity::Waiting));
         let running = row.numbers[Quantity::Running].or_else(|| zero(Quantity::Running));
         let usage = row.numbers[Quantity::KvCacheUsage].or_else(|| zero(Quantity::KvCacheUsage));
@@ -107,24 +115,26 @@ impl Engine {
         if let Some(waiting) = waiting
             && judged(Field::QueueLength, sanitize::count(waiting)).is_some()
         {
-            self.waiting.record(gauges_at, waiting, window);
+            self.waiting.record(gauge_at(Quantity::Waiting), waiting, window);
         }
-        let peak = self.waiting.get(gauges_at, window);
+        let peak = self.waiting.get(gauge_at(Quantity::Waiting), window);
         let peak = peak.and_then(|peak| sanitize::count(peak).ok());
         let for_capacity = row.numbers[Quantity::WaitingForCapacity];
         if let Some(waiting) = for_capacity
             && judged(Field::QueueLength, sanitize::count(waiting)).is_some()
         {
-            self.waiting_for_capacity.record(gauges_at, waiting, window);
+            let at = gauge_at(Quantity::WaitingForCapacity);
+            self.waiting_for_capacity.record(at, waiting, window);
         }
-        let peak_for_capacity = self.waiting_for_capacity.get(gauges_at, window);
+        let peak_for_capacity =
+            self.waiting_for_capacity.get(gauge_at(Quantity::WaitingForCapacity), window);
         let peak_for_capacity = peak_for_capacity.and_then(|peak| sanitize::count(peak).ok());
         if let Some(usage) = usage
             && let Some(usage) = judged(Field::KvCacheUsage, sanitize::ratio(usage))
         {
-            self.kv_cache_usage.record(gauges_at, usage, window);
+            self.kv_cache_usage.record(gauge_at(Quantity::KvCacheUsage), usage, window);
         }
-        let fullest = self.kv_cache_usage.get(gauges_at, window);
+        let fullest = self.kv_cache_usage.get(gauge_at(Quantity::KvCacheUsage), window);
         let running_judged =
             running.and_then(|running| judged(Field::RunningRequests, sanitize::count(running)));
         let reasons = page.reasons.iter().chain(&row.reasons).filter_map(|(quantity, reason)| {
@@ -153,8 +163,8 @@ impl Engine {
         }
     }
 
-    /// Records the counters of a page.
-    fn count(&mut self, row: &EngineRow, at: Tick, window: Duration) {
+    /// Records the counters of a page, unless the page before had the same sample of them.
+    fn count(&mut self, row: &EngineRow, at: Tick, is_new: bool, window: Duration) {
         let from = chosen(&row.numbers);
         if from != self.from {
             self.forget_counters();
@@ -175,6 +185,9 @@ impl Engine {
                 }
                 None => value,
             });
+        }
+        if !is_new {
+            return;
         }
         let [load @ .., hits, queries] = values;
         self.load.record(at, load, window);
@@ -249,8 +262,9 @@ fn is_idle(row: &EngineRow) -> bool {
 
 /// Whether a gauge that an idle engine does not export is 0: its kind of server has the gauge, and there is no reason
 /// why it is unknown.
-fn can_be_zero(page: &ServerExposition, quantity: Quantity) -> bool {
+fn can_be_zero(page: &ServerExposition, row: &EngineRow, quantity: Quantity) -> bool {
+    let mut reasons = page.reasons.iter().chain(&row.reasons);
     WORK_GAUGES.contains(&quantity)
         && page.reports.contains(&quantity)
-        && !page.reasons.iter().any(|(of, _)| *of == quantity)
+        && !reasons.any(|(of, _)| *of == quantity)
 }

@@ -40,6 +40,11 @@ impl ScrapeTime {
         self.wall_ms as f64 / 1000.0
     }
 
+    /// Returns when a sample with this timestamp was taken, or one without any.
+    pub(super) fn of(self, timestamp_ms: Option<i64>) -> Tick {
+        timestamp_ms.map_or(self.asked_at, |timestamp| self.tick(timestamp))
+    }
+
     /// Returns when a sample with this timestamp was taken. A timestamp in the future counts as now.
     pub(crate) fn tick(self, timestamp_ms: i64) -> Tick {
         let age = self.wall_ms.saturating_sub(timestamp_ms);
@@ -47,10 +52,10 @@ impl ScrapeTime {
     }
 }
 
-/// Returns when the oldest of the selected quantities of a row was sampled.
-pub(super) fn of(row: &EngineRow, time: ScrapeTime, is_asked: impl Fn(Quantity) -> bool) -> Tick {
+/// Returns the oldest timestamp of the selected quantities of a row; `None` if they were sampled with the page.
+pub(super) fn oldest(row: &EngineRow, is_asked: impl Fn(Quantity) -> bool) -> Option<i64> {
     let asked = row.times.iter().filter(|(quantity, _)| is_asked(*quantity));
-    asked.map(|(_, timestamp)| time.tick(*timestamp)).min().unwrap_or(time.asked_at)
+    asked.map(|(_, timestamp)| *timestamp).min()
 }
 
 /// The gauges whose age is the age of a replica.

@@ -269,3 +269,28 @@ async fn the_probe_tells_what_a_user_may_have_got_wrong() {
     assert_eq!(of("metrics.fields").status, CheckStatus::Warn);
     assert!(of("metrics.fields").detail.contains("kvCacheUsage"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_parameter_of_a_url_is_shown() {
+    let with_key = |target: TargetSpec| {
+        let url = format!("{}?key=hunter2", target.url);
+        TargetSpec { url, ..target }
+    };
+    let (pod, gone) = (
+        FakePod::with_page(&vllm("m", 3.0, 0.5, 1.0)).await,
+        FakePod::start(Says::Raw(Vec::new())).await,
+    );
+    let twice = ["m-0", "other"].map(|name| with_key(pod.target(name)));
+    let of_picker = TargetSpec { engine: Some("epp".into()), ..with_key(gone.target("picker")) };
+    let backend = backend(config([twice.to_vec(), vec![of_picker]].concat()));
+    let mut told = found(answer(&backend, "m").await).warnings;
+    assert_eq!(told.len(), 2, "{told:?}");
+    let alone = crate::world::backend(config(vec![with_key(gone.target("m-0"))]));
+    told.push(failure(&alone, "m").await.to_string().into());
+    for backend in [backend, alone] {
+        let probe = backend.probe(ProbeAsk::new(&SystemClock::new())).await.unwrap();
+        told.extend(probe.checks.iter().map(|check| check.detail.as_str().into()));
+    }
+    let secret = told.iter().find(|text| text.contains("hunter2"));
+    assert_eq!(secret, None);
+}

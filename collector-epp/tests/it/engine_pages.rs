@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use collector_core::{Answer, Clock, ErrorKind, Field, ModelSample, ReplicaMetrics, Tick};
 use collector_epp::discover::TargetSpec;
-use collector_epp::engines::{EngineRow, EngineSpec, Engines, Exposition};
+use collector_epp::engines::{EngineRow, EngineSpec, Engines, Exposition, Quantity};
 use collector_epp::{EppBackend, EppConfig};
 use collector_testkit::TokioClock;
 use serde_json::Value;
@@ -258,4 +258,25 @@ async fn a_prefix_makes_an_engine_of_a_known_one() {
     let sample = found(answer(&backend(config).0, "lab/hosted").await);
     assert_eq!(sample.replicas[0].engine.as_ref().unwrap().as_str(), "kserve");
     assert_eq!(sample.replicas[0].queue_length, Some(18));
+}
+
+#[test]
+fn an_optional_part_that_cannot_be_read_is_not_absent() {
+    let gauge = |name: &str, process: u32, value: u32| {
+        let labels = format!("dp_rank=\"0\",model_name=\"m\",pid=\"{process}\"");
+        format!("sglang:{name}{{{labels}}} {value}\n")
+    };
+    let paused = [gauge("num_paused_reqs", 1, 2), gauge("num_paused_reqs", 2, 5)].concat();
+    let queue = gauge("num_queue_reqs", 1, 3);
+    let engines = Engines::builtin();
+    let waiting = |page: &str| server_of(&engines, page).rows[0].numbers[Quantity::Waiting];
+    assert_eq!(waiting(&queue), Some(3.0));
+    assert_eq!(waiting(&(queue.clone() + &gauge("num_paused_reqs", 1, 2))), Some(5.0));
+    assert_eq!(waiting(&(queue.clone() + &paused)), None, "each process has its own");
+    let hits = "vllm:prefix_cache_hits_total{engine=\"0\",model_name=\"m\"} 30\n\
+                vllm:external_prefix_cache_hits_total{engine=\"0\",model_name=\"m\"} 5x\n";
+    let row = &server_of(&engines, hits).rows[0];
+    assert_eq!(row.numbers[Quantity::PrefixHits], None);
+    let reason = "lines of vllm:external_prefix_cache_hits_total cannot be read";
+    assert_eq!(row.reasons, [(Quantity::PrefixHits, reason.into())]);
 }

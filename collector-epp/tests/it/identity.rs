@@ -54,6 +54,26 @@ async fn several_ports_of_one_pod_are_servers_of_one_replica() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_has_the_adapters_of_all_its_servers() {
+    let page = |running: &str, max: u32| {
+        let labels = format!(
+            "max_lora=\"{max}\",running_lora_adapters=\"{running}\",waiting_lora_adapters=\"\""
+        );
+        engine("0", 0, 1, 0.5) + &format!("vllm:lora_requests_info{{{labels}}} 0\n")
+    };
+    let adapters = async |pages: [String; 2]| {
+        let [a, b] = [FakePod::with_page(&pages[0]).await, FakePod::with_page(&pages[1]).await];
+        let targets = vec![with_rank(a.target("m-0"), "0"), with_rank(b.target("m-0"), "1")];
+        *sample(targets).await.replicas.remove(0).lora_adapters.unwrap()
+    };
+    let joined = adapters([page("sql,chat", 4), page("chat,code", 4)]).await;
+    let names: Vec<&str> = joined.running.iter().map(|name| &**name).collect();
+    assert_eq!((names, joined.waiting.len()), (vec!["chat", "code", "sql"], 0));
+    assert_eq!(joined.max, Some(4), "each batch has its own");
+    assert_eq!(adapters([page("sql", 4), page("sql", 8)]).await.max, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_of_one_replica_add_up_by_ranks_and_equal_ranks_count_once() {
     let both = engine("0", 5, 3, 0.25) + &engine("1", 1, 1, 0.5);
     let a = FakePod::with_page(&both).await;

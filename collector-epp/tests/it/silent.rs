@@ -4,17 +4,19 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use collector_core::{Answer, Backend as _, CheckStatus, ProbeAsk};
+use collector_core::{
+    Answer, Backend as _, CheckStatus, ErrorKind, ListAsk, LiveContext, LiveSource as _, ProbeAsk,
+};
 use collector_epp::discover::{Discovery, DiscoveryError, Target, TargetSpec};
 use collector_epp::{EppBackend, EppConfig};
 use collector_testkit::TokioClock;
 
 use crate::fake_pod::{FakePod, Says, vllm};
-use crate::world::{answer, failure, found};
+use crate::world::{Pushed, answer, failure, found};
 
-/// A discovery that says what a test lets it say.
+/// A discovery that says what a test lets it say; nothing: it fails.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<Target>>>);
+struct Told(Arc<Mutex<Option<Vec<Target>>>>);
 
 impl Told {
     fn tell(&self, targets: &[(TargetSpec, bool)]) {
@@ -22,7 +24,11 @@ impl Told {
             may_be_silent: *may_be_silent,
             ..spec.target().unwrap()
         };
-        *self.0.lock().unwrap() = targets.iter().map(target).collect();
+        *self.0.lock().unwrap() = Some(targets.iter().map(target).collect());
+    }
+
+    fn fail(&self) {
+        *self.0.lock().unwrap() = None;
     }
 
     fn backend(&self) -> EppBackend {
@@ -38,7 +44,8 @@ impl Discovery for Told {
     }
 
     async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
-        Ok(self.0.lock().unwrap().clone())
+        let told = self.0.lock().unwrap().clone();
+        told.ok_or_else(|| DiscoveryError::new(ErrorKind::Dns, "told: broken"))
     }
 
     async fn changed(&self) {}
@@ -101,4 +108,89 @@ async fn a_model_is_missing_only_after_its_starting_pod_was_asked() {
     assert!(matches!(answer(&backend, "m").await, Answer::Missing { .. }));
     told.tell(&[(starting.target("a"), false)]);
     failure(&backend, "m").await;
+}
+
+/// A discovery that has never returned its targets: a name server that does not answer, for example.
+struct Unanswered;
+
+#[async_trait]
+impl Discovery for Unanswered {
+    fn source(&self) -> &'static str {
+        "unanswered"
+    }
+
+    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
+        std::future::pending().await
+    }
+
+    async fn changed(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_missing_before_the_targets_are_known() {
+    let clock = Arc::new(TokioClock::new());
+    let others: Vec<Box<dyn Discovery>> = vec![Box::new(Unanswered)];
+    let backend = EppBackend::with_discovery(EppConfig::default(), others, clock.clone()).unwrap();
+    let pushed = Pushed::new(clock.clone());
+    let context = LiveContext::new(Arc::new(pushed), clock.clone());
+    let ask = async {
+        // The live source runs before the first fetch.
+        tokio::task::yield_now().await;
+        assert_eq!(failure(&backend, "m").await.kind(), ErrorKind::Timeout);
+        let listed = backend.list_models(ListAsk::new(&*clock)).await;
+        assert_eq!(listed.unwrap_err().kind(), ErrorKind::Timeout);
+    };
+    tokio::select! {
+        () = backend.run(context) => panic!("the live source has ended"),
+        () = ask => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_replicas_is_unknown_while_targets_are() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let told = Told::default();
+    told.tell(&[(pod.target("a"), false)]);
+    let clock = Arc::new(TokioClock::new());
+    let others: Vec<Box<dyn Discovery>> = vec![Box::new(told), Box::new(Told::default())];
+    let backend = EppBackend::with_discovery(EppConfig::default(), others, clock.clone()).unwrap();
+    let listed = backend.list_models(ListAsk::new(&*clock)).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].replicas, None, "the other source may have more of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn targets_from_before_are_no_proof_that_there_are_no_others() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let told = Told::default();
+    told.tell(&[(pod.target("a"), false)]);
+    let backend = told.backend();
+    let is_missing = |answer| matches!(answer, Answer::Missing { .. });
+    assert!(is_missing(answer(&backend, "other").await));
+    told.fail();
+    assert_eq!(failure(&backend, "other").await.kind(), ErrorKind::Dns);
+    assert_eq!(pods(answer(&backend, "m").await), ["a"]);
+    told.tell(&[]);
+    let gone = found(answer(&backend, "m").await);
+    assert!(gone.replicas.is_empty() && gone.lists_pods, "{gone:?}");
+    told.fail();
+    assert_eq!(failure(&backend, "m").await.kind(), ErrorKind::Dns);
+    let clock = TokioClock::new();
+    let listed = backend.list_models(ListAsk::new(&clock)).await;
+    assert_eq!(listed.unwrap_err().kind(), ErrorKind::Dns);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_a_picker_holds_are_known_whatever_the_targets_are() {
+    let labels = "model_name=\"m\",target_model_name=\"m\"";
+    let page = format!("llm_d_epp_flow_control_queue_size{{{labels}}} 3\n");
+    let picker = FakePod::with_page(&page).await;
+    let told = Told::default();
+    let target = TargetSpec { engine: Some("epp".into()), ..picker.target("epp-0") };
+    told.tell(&[(target, false)]);
+    let backend = told.backend();
+    found(answer(&backend, "m").await);
+    told.fail();
+    let sample = found(answer(&backend, "m").await);
+    assert_eq!((sample.endpoint_picker.queued_requests(), sample.lists_pods), (Some(3), false));
 }

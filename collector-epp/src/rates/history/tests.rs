@@ -191,6 +191,18 @@ fn an_idle_rank_is_zero_and_one_that_has_worked_is_named() {
 }
 
 #[test]
+fn gauges_that_cannot_be_read_are_not_zero_where_nothing_was_counted() {
+    let gauges = [Quantity::Waiting, Quantity::Running, Quantity::KvCacheUsage];
+    let reasons = gauges.map(|quantity| (quantity, "each process has its own".into()));
+    let row = with(server(), [(Quantity::PromptTokensCount, 0.0)]);
+    let row = EngineRow { reasons: reasons.into(), ..row };
+    let replica = record(&mut History::new(WINDOW), vec![row], 0).replica;
+    assert_eq!((replica.queue_length, replica.running_requests), (None, None));
+    assert_eq!(replica.kv_cache_usage, None);
+    assert_eq!(&**replica.reasons.get(Field::QueueLength).unwrap(), "each process has its own");
+}
+
+#[test]
 fn a_quantity_that_the_engine_never_reports_is_not_zero() {
     let mut page = page(vec![with(server(), [(Quantity::PromptTokensTotal, 0.0)])]);
     page.reports = [Quantity::Waiting].into();
@@ -291,6 +303,38 @@ fn samples_that_carry_their_time_are_as_old_as_they_say() {
     let stale = EngineRow { times: vec![(Quantity::Waiting, old(90))], ..row };
     let replica = record(&mut History::new(WINDOW), vec![stale], 0).replica;
     assert_eq!((replica.sampled_at.age(at(0)).as_secs(), replica.marks.len()), (90, 0));
+}
+
+#[test]
+fn one_sample_on_two_pages_has_no_rate() {
+    let sampled = i64::try_from((START - 5) * 1000).unwrap();
+    let mut history = History::new(WINDOW);
+    let mut record = |count, sampled, time| {
+        let row = with(rank("0"), [(Quantity::PromptTokensCount, count)]);
+        let row = EngineRow { times: vec![(Quantity::PromptTokensCount, sampled)], ..row };
+        let name = PodName::from("m-0");
+        let identity = PodIdentity { name: &name, role: None, keeps_parts: false };
+        history.record(&page(vec![row]), identity, time).remove(0).rates.requests
+    };
+    assert_eq!(record(10.0, sampled, time(0)), None);
+    // The wall clock and ours differ by less than a millisecond.
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_micros((START + 1) * 1_000_000 - 400);
+    assert_eq!(record(10.0, sampled, ScrapeTime::new(at(1), wall, None)), None);
+    assert_eq!(record(30.0, sampled + 10_000, time(10)), Some(2.0));
+}
+
+#[test]
+fn a_peak_ends_however_old_the_configuration_is() {
+    let mut history = History::new(WINDOW);
+    let mut queue = |waiting, seconds| {
+        let row = with(rank("0"), [(Quantity::Waiting, waiting), (Quantity::NumGpuBlocks, 100.0)]);
+        let started = i64::try_from((START - 600) * 1000).unwrap();
+        let row = EngineRow { times: vec![(Quantity::NumGpuBlocks, started)], ..row };
+        record(&mut history, vec![row], seconds).replica.queue_length
+    };
+    assert_eq!(queue(10.0, 0), Some(10));
+    assert_eq!(queue(1.0, 50), Some(10));
+    assert_eq!(queue(0.0, 70), Some(1));
 }
 
 /// A page that has these quantities alone, each in a series of its own, as a history takes it.
