@@ -193,7 +193,7 @@ fn not_served(
     }
     let mut sample = ModelSample::new(as_of, Vec::new());
     // A model that only an endpoint picker knows may have pods that are no targets.
-    sample.lists_pods = lately && outdated.is_none();
+    sample.lists_pods = state.lists_pods && lately && outdated.is_none();
     room.add_endpoint_picker(&model.model, &mut sample, wish);
     Answer::Found(sample)
 }
@@ -222,7 +222,7 @@ fn answer(
         return Answer::Failed(error_of(&first.pod, &first.cause, Operation::Fetch));
     }
     let mut sample = ModelSample::new(as_of, Vec::new());
-    sample.lists_pods = true;
+    sample.lists_pods = state.lists_pods;
     sample.absent = match state.may_lack_pods() {
         None => Absent::pods(unreached),
         Some(_) => Absent::Unknown(None),

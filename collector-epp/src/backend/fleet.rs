@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) unknown: Vec<DiscoveryError>,
     /// The errors of sources whose targets are from before: that they name no pod is no proof that there is none.
     pub(crate) outdated: Vec<DiscoveryError>,
+    /// The targets are all pods that there are.
+    pub(crate) lists_pods: bool,
     /// Some source has not been asked yet.
     pub(crate) not_asked_yet: bool,
     /// How many targets each source has.
@@ -60,6 +62,7 @@ impl Fleet {
             duplicates: HashSet::new(),
             unknown: Vec::new(),
             outdated: Vec::new(),
+            lists_pods: false,
             not_asked_yet: true,
             counts: Vec::new(),
             changed_at: now,
@@ -82,6 +85,7 @@ impl Fleet {
         make: impl Fn(Target) -> Pod,
     ) -> Vec<ModelRef> {
         let mut state = self.lock();
+        state.lists_pods = found.lists_pods;
         state.not_asked_yet = found.not_asked_yet;
         state.unknown = found.unknown;
         state.outdated = found.outdated;

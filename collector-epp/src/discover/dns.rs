@@ -228,6 +228,11 @@ impl Discovery for DnsTargets {
         "does the name server answer, and does the name of epp.dns have records?"
     }
 
+    /// A headless Service names the pods that are ready: one that is too busy to say so is there all the same.
+    fn lists_pods(&self) -> bool {
+        false
+    }
+
     async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
         self.look_again_after(AGAIN_AFTER_FAILURE);
         let records = self.records().await.map_err(|error| {

@@ -37,6 +37,11 @@ pub trait Discovery: Send + Sync {
     /// If they are unknown. An empty set is no error.
     async fn targets(&self) -> Result<Vec<Target>, DiscoveryError>;
 
+    /// Returns whether its targets are all pods that there are, so that no target means no pod. Default: they are.
+    fn lists_pods(&self) -> bool {
+        true
+    }
+
     /// Returns when its targets may have changed.
     ///
     /// # Cancel safety

@@ -45,6 +45,8 @@ pub(crate) struct Found {
     pub(crate) unknown: Vec<DiscoveryError>,
     /// The errors of sources whose targets are from before: there may be others by now.
     pub(crate) outdated: Vec<DiscoveryError>,
+    /// The targets are all pods that there are.
+    pub(crate) lists_pods: bool,
     /// Some source has not been asked yet.
     pub(crate) not_asked_yet: bool,
     /// How many targets each source has.
@@ -144,7 +146,8 @@ impl Sources {
 
     /// What is known now, without asking.
     pub(crate) fn found(&self) -> Found {
-        let mut found = Found::default();
+        let lists_pods = self.all.iter().all(|source| source.discovery.lists_pods());
+        let mut found = Found { lists_pods, ..Found::default() };
         let mut servers = HashSet::new();
         let mut pages: HashMap<EndpointId, PodName> = HashMap::new();
         for source in &self.all {

@@ -159,6 +159,42 @@ async fn the_number_of_replicas_is_unknown_while_targets_are() {
     assert_eq!(listed[0].replicas, None, "the other source may have more of them");
 }
 
+/// A discovery of the pods that are ready, which are none.
+struct Ready;
+
+#[async_trait]
+impl Discovery for Ready {
+    fn source(&self) -> &'static str {
+        "ready"
+    }
+
+    fn lists_pods(&self) -> bool {
+        false
+    }
+
+    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
+        Ok(Vec::new())
+    }
+
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_ready_pods_is_no_proof_that_there_are_no_others() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let told = Told::default();
+    let others: Vec<Box<dyn Discovery>> = vec![Box::new(told.clone()), Box::new(Ready)];
+    let clock = Arc::new(TokioClock::new());
+    let backend = EppBackend::with_discovery(EppConfig::default(), others, clock).unwrap();
+    told.tell(&[(pod.target("a"), false)]);
+    assert_eq!(pods(answer(&backend, "m").await), ["a"]);
+    told.tell(&[]);
+    let gone = found(answer(&backend, "m").await);
+    assert!(gone.replicas.is_empty() && !gone.lists_pods, "{gone:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn targets_from_before_are_no_proof_that_there_are_no_others() {
     let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;

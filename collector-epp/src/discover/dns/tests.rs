@@ -125,6 +125,7 @@ async fn a_name_without_records_has_no_targets() {
     let zone = Zone::new(Vec::new());
     let dns = DnsTargets::with_resolver(spec(DnsRecord::A), zone.serve().await);
     assert!(dns.targets().await.unwrap().is_empty());
+    assert!(!dns.lists_pods(), "there may be pods that are not ready");
     zone.set(ResponseCode::NXDomain, Vec::new());
     let error = dns.targets().await.unwrap_err().to_string();
     assert!(error.contains("epp.dns: vllm.test."), "{error}");
