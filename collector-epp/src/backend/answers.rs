@@ -235,6 +235,9 @@ fn answer(
             sample.warnings.push(Arc::clone(&duplicate.problem));
         }
     }
+    if let Some(error) = state.outdated.first() {
+        sample.warnings.push(format!("new pods may be absent: {error}").into());
+    }
     sample.warnings.sort_unstable();
     sample.warnings.dedup();
     sample.warnings.truncate(WARNINGS_MAX);
