@@ -177,7 +177,7 @@ impl Discovery for Ready {
     }
 
     async fn changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
