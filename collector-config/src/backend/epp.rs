@@ -47,7 +47,8 @@ macro_rules! of_section {
             ".target_file": Path;
             /// DNS names of pods, resolved again after their ttl. Each has `name`, `namespace`, `type` (A, AAAA or SRV;
             /// default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine`,
-            /// `role`, `model`, `rank` and `replica`. No record is no proof of no pod: a Service names pods that are ready.
+            /// `role`, `model`, `rank` and `replica`. A name without records does not prove that there is no pod: a Service
+            /// has records of Ready pods alone.
             ".dns": Tables;
             /// How often each pod is scraped; at least 50ms.
             ".scrape_interval": Duration = "1s";

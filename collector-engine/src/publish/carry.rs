@@ -88,7 +88,8 @@ impl Keeper<'_> {
     }
 
     /// Keeps, with their load, the replicas that an incomplete answer may merely have missed. They stay until
-    /// `stale_threshold`, so that one hung pod never makes a whole model unavailable. One that stays absent under one and the same warning has left sooner.
+    /// `stale_threshold`, so that one hung pod never makes a whole model unavailable. One that stays absent under one and
+    /// the same warning has left sooner.
     fn keep_absent_replicas(&self, sample: &mut ModelSample) -> Vec<(PodName, u8)> {
         if sample.absent.is_none() {
             return Vec::new();

@@ -228,7 +228,7 @@ impl Discovery for DnsTargets {
         "does the name server answer, and does the name of epp.dns have records?"
     }
 
-    /// A headless Service names the pods that are ready: one that is too busy to say so is there all the same.
+    /// A headless Service has records of Ready pods alone. One that is too busy for its readiness probe exists all the same.
     fn lists_pods(&self) -> bool {
         false
     }
