@@ -99,7 +99,7 @@ impl Fleet {
 
     /// Without direct scraping there is no list of targets.
     #[cfg(not(feature = "epp"))]
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "the other one reads a file")]
+    #[expect(clippy::unused_async, reason = "the other one reads a file")]
     async fn has_no_targets(&self, _: &ModelRef, _: bool) -> bool {
         false
     }
