@@ -44,33 +44,30 @@ impl Loaded {
     /// `None` where one reads it.
     pub fn left_out(&self, namespace: &str) -> Option<LeftOut> {
         let (key, listed) = self.only_namespaces()?;
-        if listed.contains(&namespace) {
-            return None;
-        }
-        Some(LeftOut {
-            message: format!(
-                "namespace \"{}\" is not read: {}",
-                printable(namespace),
-                self.limit(key, &listed)
-            ),
-            remedy: format!("add it to {key}, or remove the key to read all namespaces"),
-        })
+        let problem = format!("namespace \"{}\" is not read", printable(namespace));
+        self.outside(namespace, key, &listed, &problem)
     }
 
     /// Says that the cluster is not watched in this namespace, so that nothing is known of its pods and variants; `None` if
     /// it is, or if no cluster is watched at all.
     pub fn unwatched(&self, namespace: &str) -> Option<LeftOut> {
         let only = self.watched_only()?;
-        if only.contains(&namespace) {
-            return None;
-        }
-        Some(LeftOut {
-            message: format!(
-                "the cluster is not watched in namespace \"{}\": {}",
-                printable(namespace),
-                self.limit(WATCHED, &only)
-            ),
-            remedy: format!("add it to {WATCHED}, or remove the key to watch all namespaces"),
+        let problem =
+            format!("the cluster is not watched in namespace \"{}\"", printable(namespace));
+        self.outside(namespace, WATCHED, &only, &problem)
+    }
+
+    /// Says what follows for a namespace that this key does not list; `None` if it does.
+    fn outside(
+        &self,
+        namespace: &str,
+        key: &str,
+        listed: &[&str],
+        problem: &str,
+    ) -> Option<LeftOut> {
+        (!listed.contains(&namespace)).then(|| LeftOut {
+            message: format!("{problem}: {}", self.limit(key, listed)),
+            remedy: format!("add it to {key}, or remove the key to allow all namespaces"),
         })
     }
 

@@ -2,26 +2,24 @@
 //! The credentials that a command of the kubeconfig prints (`users[].user.exec`). `kube` would run the command several times
 //! for each client, on the thread of the caller, and wait for its end without a limit.
 
-use std::io;
-use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use collector_core::text::quote;
+use collector_transport::command::{self, CommandError};
 use jiff::Timestamp;
 use kube::config::{AuthInfo, ExecConfig, ExecInteractiveMode};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 /// How long the command may take. Those of the large clouds take up to some seconds.
 const WITHIN: Duration = Duration::from_secs(10);
 /// The most bytes that it may print.
-const OUTPUT_MAX: u64 = 1 << 20;
+const OUTPUT_MAX: usize = 1 << 20;
 
 /// What the command prints.
 #[derive(Deserialize)]
@@ -73,7 +71,7 @@ pub(crate) async fn obtain(user: &mut AuthInfo) -> Result<Option<Timestamp>, Str
     })?;
     let printed = printed.map_err(|why| problem(&why))?;
     // An error would have what was printed.
-    let credential: Result<ExecCredential, _> = serde_saphyr::from_slice(&printed);
+    let credential: Result<ExecCredential, _> = serde_saphyr::from_slice(printed.expose_secret());
     let status =
         credential.map_err(|_| problem("has printed no ExecCredential with a status"))?.status;
     if let (Some(certificate), Some(key)) = (status.client_certificate_data, status.client_key_data)
@@ -88,8 +86,8 @@ pub(crate) async fn obtain(user: &mut AuthInfo) -> Result<Option<Timestamp>, Str
     expires.map_err(|_| problem("has printed an expirationTimestamp that is not a time"))
 }
 
-/// Runs the command; returns what it prints. Dropping the future ends the command, and those that it has started.
-async fn run(exec: &ExecConfig) -> Result<Vec<u8>, String> {
+/// Runs the command; returns what it prints. Dropping the future kills it.
+async fn run(exec: &ExecConfig) -> Result<SecretSlice<u8>, String> {
     let mut command = Command::new(exec.command.as_deref().unwrap_or_default());
     command.args(exec.args.iter().flatten());
     for variable in exec.env.iter().flatten() {
@@ -104,44 +102,14 @@ async fn run(exec: &ExecConfig) -> Result<Vec<u8>, String> {
         "spec": {"interactive": false, "cluster": cluster},
     });
     // What it writes to stderr is for people.
-    command
-        .env("KUBERNETES_EXEC_INFO", info.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    #[cfg(unix)]
-    command.process_group(0);
-    let failed = |error: io::Error| format!("cannot be run ({error})");
-    let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
-    #[cfg(unix)]
-    let mut group = Group(child.id());
-    let mut printed = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(OUTPUT_MAX + 1).read_to_end(&mut printed).await.map_err(failed)?;
-    }
-    if printed.len() as u64 > OUTPUT_MAX {
-        return Err(format!("has printed more than {OUTPUT_MAX} bytes"));
-    }
-    let status = child.wait().await.map_err(failed)?;
-    #[cfg(unix)]
-    {
-        group.0 = None;
-    }
-    if status.success() { Ok(printed) } else { Err(format!("has failed ({status})")) }
-}
-
-/// The group of processes of a command, which ends when this is dropped.
-#[cfg(unix)]
-struct Group(Option<u32>);
-
-#[cfg(unix)]
-impl Drop for Group {
-    fn drop(&mut self) {
-        use rustix::process::{Pid, Signal, kill_process_group};
-        let group = self.0.and_then(|id| Pid::from_raw(id.cast_signed()));
-        if let Some(group) = group {
-            // It fails only if all of them have ended.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+    command.env("KUBERNETES_EXEC_INFO", info.to_string());
+    let output = command::output(&mut command, OUTPUT_MAX).await.map_err(|error| match error {
+        CommandError::TooLong => format!("has printed more than {OUTPUT_MAX} bytes"),
+        error => error.to_string(),
+    })?;
+    match output.status {
+        status if status.success() => Ok(output.printed),
+        status => Err(format!("has failed ({status})")),
     }
 }
 
@@ -206,7 +174,7 @@ mod tests {
         let exec = ExecConfig { interactive_mode: None, ..exec };
         let mut user = AuthInfo { exec: Some(exec), ..AuthInfo::default() };
         let token = AuthInfo { token: Some("t".to_owned().into()), ..user.clone() };
-        assert!(obtain(&mut user).await.unwrap_err().contains("cannot be run ("));
+        assert!(obtain(&mut user).await.unwrap_err().contains("cannot be run: "));
         assert_eq!(obtain(&mut token.clone()).await, Ok(None), "the token takes precedence");
         let provider = kube::config::AuthProviderConfig {
             name: "gcp".to_owned(),

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs `prometheus.token_command` for a bearer token, and keeps the token for `token_ttl`.
 
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use collector_core::{Clock, ErrorKind, Tick};
+use collector_transport::command::{self, CommandError, Output};
 use collector_transport::{check_token, quote};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
@@ -18,8 +18,6 @@ use crate::failure::{Failure, Stage};
 const RUN_TIME_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of output for a token.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
-/// Bytes of error output that are kept for the message.
-const ERROR_BYTES_MAX: usize = 4 << 10;
 
 /// A command that prints a bearer token.
 pub(crate) struct TokenCommand {
@@ -135,43 +133,16 @@ impl TokenCommand {
             return Err(self.failure("names no program"));
         };
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        #[cfg(unix)]
-        command.process_group(0);
-        let child = command
-            .spawn()
-            .map_err(|error| self.failure(&format!("cannot be run: {error}")).with_source(error))?;
-        let mut group = Group(child);
-        let child = &mut group.0;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let unreadable = |error: std::io::Error| self.failure(&format!("cannot be read: {error}"));
-        // Both streams are read to the end, so that the command never waits for a full pipe.
-        let token = async {
-            let token = beginning(stdout, OUTPUT_BYTES_MAX + 1).await.map_err(unreadable)?.0;
-            match token.len() {
-                0..=OUTPUT_BYTES_MAX => Ok(token),
-                _ => Err(self.failure("prints more than 64 KiB, which is not a token")),
-            }
-        };
-        let errors = async {
-            let (errors, rest) = beginning(stderr, ERROR_BYTES_MAX).await.map_err(unreadable)?;
-            if let Some(mut rest) = rest {
-                tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map_err(unreadable)?;
-            }
-            Ok(errors)
-        };
-        let (token, errors) = tokio::try_join!(token, errors)?;
-        let status = child.wait().await.map_err(unreadable)?;
-        Ok(Output { token: String::from_utf8_lossy(&token).into_owned().into(), errors, status })
+        command.args(arguments).stderr(Stdio::piped());
+        command::output(&mut command, OUTPUT_BYTES_MAX).await.map_err(|error| match error {
+            CommandError::TooLong => self.failure("prints more than 64 KiB, which is not a token"),
+            error => self.failure(&error.to_string()).with_source(error),
+        })
     }
 
     fn token_of(&self, output: &Output) -> Result<SecretString, Failure> {
-        let token = output.token.expose_secret().trim();
+        let printed = String::from_utf8_lossy(output.printed.expose_secret());
+        let token = printed.trim();
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.errors);
             // Some programs show what they were about to print.
@@ -204,42 +175,6 @@ impl TokenCommand {
         .with_remedy("run it by hand, as the user and with the environment of the collector")
         .at(Stage::Unsent)
     }
-}
-
-struct Output {
-    token: SecretString,
-    errors: Vec<u8>,
-    status: ExitStatus,
-}
-
-/// A running command. Dropping it kills the whole process group: children would outlive a shell script that
-/// hangs.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        #[cfg(unix)]
-        if let Some(group) = self
-            .0
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(rustix::process::Pid::from_raw)
-        {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-    }
-}
-
-/// Reads at most `limit` bytes of a stream. Returns the stream for the rest.
-async fn beginning<S: AsyncRead + Unpin>(
-    stream: Option<S>,
-    limit: usize,
-) -> std::io::Result<(Vec<u8>, Option<S>)> {
-    let mut bytes = Vec::new();
-    let Some(stream) = stream else { return Ok((bytes, None)) };
-    let mut stream = stream.take(limit as u64);
-    stream.read_to_end(&mut bytes).await?;
-    Ok((bytes, Some(stream.into_inner())))
 }
 
 #[cfg(test)]

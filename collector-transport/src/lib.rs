@@ -3,12 +3,15 @@
 //!
 //! [`Tls`], [`Token`] and [`Secret`] are made from a user's settings and read their files again when these change.
 //! [`Wording`] explains connection errors and names the key to change. [`collecting`] counts under the names that all
-//! backends share. No request is sent from here: each backend has its own client. With the cargo feature `server`, [`server`]
-//! has what our own servers share: connections with limits, and TLS.
+//! backends share. No request is sent from here: each backend has its own client. With the cargo feature `command`, [`command`]
+//! runs commands that print credentials; with `server`, [`server`] has what our own servers share: connections with limits,
+//! and TLS.
 
 mod auth;
 mod certificates;
 pub mod collecting;
+#[cfg(feature = "command")]
+pub mod command;
 mod error;
 mod expiry;
 mod explain;

@@ -61,7 +61,7 @@ impl Access {
         }
     }
 
-    /// Returns whether a caller may read data of the process: with the read or the admin token, or if there is no read token.
+    /// Returns whether a caller may read data of the process: it has the read or the admin token, or no read token is configured.
     pub(super) fn may_read(&self, headers: &HeaderMap) -> bool {
         let Some(read_token) = &self.read_token else { return true };
         let tokens = [Some(read_token), self.admin_token.as_ref()];

@@ -61,7 +61,7 @@ impl Tag {
     }
 }
 
-/// What distinguishes two answers, apart from their ages: generation and status, or the reason that there is no reading.
+/// The part of an answer that its tag depends on, which leaves out ages: the generation and the status, or the error's reason.
 #[derive(PartialEq, Hash)]
 pub(super) enum PartState {
     Reading(Option<u64>, &'static str),

@@ -136,7 +136,9 @@ impl AccessControl for Access {
             config.allowed_names.clone_from(names);
             return Ok(config);
         }
-        let Some(cluster) = &self.cluster else { return Err("there is no cluster".to_owned()) };
+        let Some(cluster) = &self.cluster else {
+            return Err("no cluster is asked; set external_metrics.front_proxy_ca_path".to_owned());
+        };
         let headers = cluster.request_headers().await?;
         let mut config = FrontProxyConfig::new(headers.client_ca.into_bytes());
         config.allowed_names = headers.allowed_names;

@@ -5,6 +5,7 @@ mod access;
 mod cluster;
 #[cfg(feature = "kubernetes")]
 mod cluster_check;
+mod cluster_get;
 mod command_line;
 mod configuration;
 mod demo;

@@ -5,7 +5,6 @@
 mod allocations;
 mod budget;
 mod cached;
-mod day;
 mod directory;
 mod discovery;
 mod fetches;

@@ -2,19 +2,14 @@
 //! What a fetch makes of a server's answers.
 
 use std::collections::HashSet;
-use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ErrorKind, Field, FieldSet, ListAsk, LoadRow,
-    ModelRef, Operation, Permit, Permits, SystemClock, Urgency,
+    Answer, Backend, Clock, ErrorKind, Field, FieldSet, ListAsk, LoadRow, ModelRef, SystemClock,
+    Urgency,
 };
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use wiremock::ResponseTemplate;
 
 use crate::fake::{
     Fake, LABELS, MODEL, NOW, POD_0, POD_1, Parameters, VLLM, error, found, m, ok, two_pods,
@@ -496,86 +491,6 @@ async fn half_of_a_hit_rate_is_not_queried_and_the_other_half_is_named() {
         let asked = fake.queries();
         assert!(!asked.iter().any(|query| query.contains("rate(vllm:prefix")), "{asked:?}");
     }
-}
-
-#[tokio::test]
-async fn a_large_answer_is_asked_compressed_the_next_time() {
-    let fake = Fake::start().await;
-    two_pods(&fake);
-    fake.sample().await;
-    let padded = vector_text(&[(POD_0, 0.5)]) + &" ".repeat(70_000);
-    fake.answer("kv_cache_usage_perc{", ok(&padded));
-    fake.sample().await;
-    assert!(fake.asked().iter().all(|asked| asked.header("accept-encoding") == "identity"));
-    fake.sample().await;
-    for asked in fake.asked() {
-        let large = asked.query.contains("kv_cache_usage_perc");
-        let expected = if large { "gzip" } else { "identity" };
-        assert_eq!(asked.header("accept-encoding"), expected, "{}", asked.query);
-    }
-}
-
-#[tokio::test]
-async fn a_compressed_refusal_is_read() {
-    let fake = Fake::start().await;
-    let body = br#"{"status":"error","errorType":"bad_data","error":"a word of the server"}"#;
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    gzip.write_all(body).unwrap();
-    let refusal = ResponseTemplate::new(400)
-        .set_body_bytes(gzip.finish().unwrap())
-        .insert_header("content-encoding", "gzip");
-    fake.answer("timestamp(", refusal);
-    let failed = fake.fetch_all(&[m()], &[], Urgency::Background).await.unwrap_err();
-    assert!(failed.to_string().contains("bad_data: a word of the server"), "{failed}");
-}
-
-/// Permits that are counted, and may be refused.
-struct Counting {
-    given: AtomicUsize,
-    limit: usize,
-}
-
-#[async_trait]
-impl Permits for Counting {
-    async fn acquire(&self) -> Result<Permit, BackendError> {
-        if self.given.fetch_add(1, Ordering::SeqCst) >= self.limit {
-            let open = ErrorKind::CircuitOpen;
-            return Err(BackendError::new(open, "prometheus".into(), Operation::Fetch, "u"));
-        }
-        Ok(Permit::new(()))
-    }
-}
-
-#[tokio::test]
-async fn each_request_takes_a_permit_and_none_is_sent_without() {
-    let fake = Fake::start().await;
-    two_pods(&fake);
-    let (models, per_pod) = ([m()], HashSet::new());
-    let clock = SystemClock::new();
-    let mut ask = Ask::new(&models, &clock).with_load_per_pod(&per_pod);
-    let permits = Counting { given: AtomicUsize::new(0), limit: 100 };
-    ask.permits = &permits;
-    fake.backend.fetch(ask).await.unwrap();
-    assert_eq!(permits.given.load(Ordering::SeqCst), fake.asked().len());
-
-    let permits = Counting { given: AtomicUsize::new(0), limit: 0 };
-    ask.permits = &permits;
-    let refused = fake.backend.fetch(ask).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::CircuitOpen);
-    assert!(fake.asked().is_empty());
-}
-
-#[tokio::test]
-async fn a_server_that_dies_during_a_fetch_gets_no_more_queries() {
-    let fake = Fake::start().await;
-    two_pods(&fake);
-    fake.answer("num_requests_waiting{", ResponseTemplate::new(429));
-    let sample = fake.sample().await;
-    assert_eq!(sample.replicas.len(), 2);
-    assert!(sample.failed.contains(Field::QueueLength));
-    assert!(sample.failed.contains(Field::ItlAverage));
-    let probes_pickers_liveness_and_sizes = 5 + 1 + 1 + 1;
-    assert!(fake.asked().len() <= probes_pickers_liveness_and_sizes + 2, "two were in flight");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod real_labels;
 mod real_names;
 mod real_servers;
 mod real_times;
+mod requests;
 mod tls;
 mod truth;
 mod ways_in;

@@ -51,8 +51,8 @@ fn question(query: &str, parameters: &str) -> Result<InstantQuery, String> {
             ("empty", "pass") => question.empty = Empty::Pass,
             ("empty", _) => return Err(format!("empty={value} is none of error, zero and pass")),
             ("max_age", _) => {
-                let age =
-                    max_age(value).ok_or_else(|| format!("max_age={value} is no duration"))?;
+                let age = max_age(value)
+                    .ok_or_else(|| format!("max_age={value} is not a duration, such as 90s"))?;
                 question.max_age = Some(age);
             }
             _ => question.parameters.push((name.to_owned(), value.to_owned())),
@@ -126,7 +126,7 @@ mod tests {
         let both = question("up", "empty=zero,namespace=prod").unwrap();
         assert_eq!((both.empty, both.parameters.len()), (Empty::Zero, 2));
         assert!(question("up", "empty=none").unwrap_err().contains("is none of error"));
-        assert!(question("up", "max_age=soon").unwrap_err().contains("is no duration"));
+        assert!(question("up", "max_age=soon").unwrap_err().contains("is not a duration"));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) struct ScaledObject {
     /// The formula that replaces the values of the triggers.
     formula: Option<String>,
     triggers: Vec<Trigger>,
-    /// Fields whose value is no number.
+    /// Fields whose value is not a number.
     not_numbers: Vec<(&'static str, Value)>,
 }
 
@@ -157,7 +157,7 @@ fn is_number_of_replicas(annotation: &str) -> bool {
     annotation.ends_with("/paused-replicas")
 }
 
-/// Returns whether KEDA takes the value of an annotation for false. Anything else that is no boolean is true.
+/// Returns whether KEDA reads the value of an annotation as false. It reads a value that is not a boolean as true.
 fn is_false(value: &Value) -> bool {
     value.as_str().is_some_and(|it| ["0", "f", "F", "false", "FALSE", "False"].contains(&it))
 }

@@ -152,7 +152,7 @@ mod tests {
     #[cfg(feature = "epp")]
     #[tokio::test(start_paused = true)]
     async fn a_reading_without_pods_is_a_proof_only_if_its_backend_lists_them() {
-        // Another backend may know other pods, so the list of targets alone is no proof.
+        // Another backend may know other pods, so the list of targets does not prove that there are none.
         let toml = r#"
 backend = ["scrape", "prometheus"]
 [scrape]

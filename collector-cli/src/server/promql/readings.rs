@@ -155,7 +155,7 @@ fn add_allocations(held: &mut Held, model: &TrackedModel, series: &Series<OfAllo
             }
         };
         let Allocation { num_replicas, num_sleeping, partial, .. } = reading.value();
-        // As of its replicas: that no pod is seen is no proof that there is none.
+        // As with the replicas of a model: a pod that is not seen may exist.
         if num_replicas + num_sleeping == 0 && !lists_pods {
             let text = format!("{variant} has no pods, or they are not scraped");
             held.gaps.push(Gap { part: of_variant(text), reason: Reason::Missing });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A day of a fleet in which models and pods come and go: what is held stays as large as the fleet.
+//! A day of a fleet in which models and pods come and go: what is held stays as large as the fleet. Alone in its process,
+//! whose memory it measures.
 
 use std::fs;
 use std::sync::Arc;
