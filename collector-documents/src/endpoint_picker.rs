@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The endpoint picker of a model, in the document of its replicas.
 
-use std::collections::BTreeMap;
-
 use collector_core::{EndpointPicker, EndpointPickerLoad, Reading, Replicas, Tick};
 use serde::Serialize;
 
+use crate::named::Named;
 use crate::seconds;
 
 /// The endpoint picker of a model. What is not known is null, never 0, with its reason.
@@ -40,8 +39,8 @@ pub(crate) struct EndpointPickerDocument<'a> {
     /// Requests that flow control rejected or evicted since the endpoint picker started.
     rejected: Option<u64>,
     /// Why fields are null.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reasons: BTreeMap<&'static str, &'a str>,
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    reasons: Named<&'a str>,
 }
 
 const OFF: &str = "flow control is off";

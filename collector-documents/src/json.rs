@@ -22,9 +22,9 @@ const SERIALISABLE: &str = "documents have text keys and no failing serializers"
 
 /// The same for a document of about this many bytes.
 pub(crate) fn sized_json(document: &impl Serialize, bytes: usize) -> String {
-    let mut writer = Writer(Vec::with_capacity(bytes));
+    let mut writer = Writer(String::with_capacity(bytes));
     document.serialize(&mut writer).expect(SERIALISABLE);
-    String::from_utf8(writer.0).expect("JSON is UTF-8")
+    writer.0
 }
 
 /// Escapes the control characters beyond ASCII's first 32 in JSON text, which JSON does not ask for and terminals need.

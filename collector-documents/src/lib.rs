@@ -45,6 +45,7 @@ mod endpoint_picker;
 mod error;
 mod json;
 mod lists;
+mod named;
 mod pace;
 mod readings;
 mod supply;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A reading of replicas or of an allocation.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use collector_core::{
@@ -14,84 +13,74 @@ use serde::Serialize;
 
 use crate::endpoint_picker::EndpointPickerDocument;
 use crate::json::sized_json;
+use crate::named::Named;
 use crate::supply::SupplyDocument;
 use crate::{SCHEMA_VERSION, seconds};
 
-/// The part of a document that is about the reading, not about its values.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-struct ReadingHead<'a> {
-    /// `fresh`, `stale` or `unavailable`.
-    status: &'a str,
-    /// Age of the oldest replica.
-    age_seconds: f64,
-    /// When the oldest replica was sampled, by the wall clock of this answer: RFC 3339, UTC.
-    collected_at: String,
-    /// Grows with each newer sample, over all models of a process; neither age nor status changes it. Null for a reading
-    /// that no collector has published.
-    generation: Option<u64>,
-    /// When the oldest replica was sampled: RFC 3339, UTC. The same in all answers of one generation.
-    sampled_at: String,
-    /// `backend` (fetched for this read), `cache` (within its ttl) or `last-known-good` (past it).
-    source: &'a str,
-    /// The backend that supplied it.
-    backend: &'a str,
-    /// Some replicas may be absent.
-    partial: bool,
-    /// The time over which peaks and rates were taken; null when the backend does not say.
-    window_seconds: Option<f64>,
-    /// Fields whose query failed, with the reason. They keep their former values while those last.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    failed: BTreeMap<&'static str, &'a str>,
-    /// Warnings about a reading whose values are right.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<&'a str>,
-}
-
-/// The head of a reading, from the fields that replicas and allocations have alike.
-macro_rules! head {
-    ($reading:expr, $wall:expr) => {{
-        let value = $reading.value();
-        ReadingHead {
-            status: $reading.freshness().as_str(),
-            age_seconds: seconds($reading.age()),
-            collected_at: rfc3339($reading.collected_at($wall)),
-            generation: $reading.generation(),
-            sampled_at: rfc3339(
-                $reading.sampled_at().unwrap_or_else(|| $reading.collected_at($wall)),
-            ),
-            source: $reading.source().as_str(),
-            backend: value.backend.as_str(),
-            partial: value.partial,
-            window_seconds: value.window.map(seconds),
-            failed: reasons(&value.failed),
-            warnings: value.warnings.iter().map(AsRef::as_ref).collect(),
+/// Defines the document of a reading: in the middle of its own fields is what is about the reading and not about its values.
+macro_rules! reading_document {
+    ($(#[$meta:meta])* pub $name:ident of ($reading:ident: $part:ty, $wall:ident);
+     { $($before:tt)* }
+     { $($after:tt)* }) => {
+        document! {
+            $(#[$meta])*
+            pub $name<'a> of ($reading: &'a Reading<$part>, $wall: SystemTime);
+            $($before)*
+            /// `fresh`, `stale` or `unavailable`.
+            status: &'a str = $reading.freshness().as_str();
+            /// Age of the oldest replica.
+            age_seconds: f64 = seconds($reading.age());
+            /// When the oldest replica was sampled, by the wall clock of this answer: RFC 3339, UTC.
+            collected_at: String = rfc3339($reading.collected_at($wall));
+            /// Grows with each newer sample, over all models of a process; neither age nor status changes it. Null for a reading
+            /// that no collector has published.
+            generation: Option<u64> = $reading.generation();
+            /// When the oldest replica was sampled: RFC 3339, UTC. The same in all answers of one generation.
+            sampled_at: String = {
+                rfc3339($reading.sampled_at().unwrap_or_else(|| $reading.collected_at($wall)))
+            };
+            /// `backend` (fetched for this read), `cache` (within its ttl) or `last-known-good` (past it).
+            source: &'a str = $reading.source().as_str();
+            /// The backend that supplied it.
+            backend: &'a str = $reading.value().backend.as_str();
+            /// Some replicas may be absent.
+            partial: bool = $reading.value().partial;
+            /// The time over which peaks and rates were taken; null when the backend does not say.
+            window_seconds: Option<f64> = $reading.value().window.map(seconds);
+            /// Fields whose query failed, with the reason. They keep their former values while those last.
+            #[serde(skip_serializing_if = "Named::is_empty")]
+            failed: Named<&'a str> = reasons(&$reading.value().failed);
+            /// Warnings about a reading whose values are right.
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            warnings: Vec<&'a str> = $reading.value().warnings.iter().map(AsRef::as_ref).collect();
+            $($after)*
         }
-    }};
+    };
 }
 
-document! {
+reading_document! {
     /// One reading of a model's replicas.
-    pub ReplicasDocument<'a> of (reading: &'a Reading<Replicas>, wall: SystemTime);
-    schema_version: u32 = SCHEMA_VERSION;
-    /// `replicas`.
-    kind: &'static str = "replicas";
-    model: &'a str = reading.value().model.model.as_str();
-    namespace: &'a str = reading.value().model.namespace.as_str();
-    #[serde(flatten)]
-    head: ReadingHead<'a> = head!(reading, wall);
-    /// Ordered by pod name; empty when the model is known and has no live pod.
-    replicas: Vec<ReplicaRow<'a>> = {
-        let replicas = reading.value().replicas.iter();
-        replicas.map(|replica| ReplicaRow::new(replica, reading)).collect()
-    };
-    /// The endpoint picker that routes requests to the model, if one is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    picker: Option<EndpointPickerDocument<'a>> = EndpointPickerDocument::of(reading);
-    /// The pods of the model that the cluster lists, if one is asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    supply: Option<SupplyDocument<'a>> = SupplyDocument::of(reading, None);
+    pub ReplicasDocument of (reading: Replicas, wall);
+    {
+        schema_version: u32 = SCHEMA_VERSION;
+        /// `replicas`.
+        kind: &'static str = "replicas";
+        model: &'a str = reading.value().model.model.as_str();
+        namespace: &'a str = reading.value().model.namespace.as_str();
+    }
+    {
+        /// Ordered by pod name; empty when the model is known and has no live pod.
+        replicas: Vec<ReplicaRow<'a>> = {
+            let replicas = reading.value().replicas.iter();
+            replicas.map(|replica| ReplicaRow::new(replica, reading)).collect()
+        };
+        /// The endpoint picker that routes requests to the model, if one is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        picker: Option<EndpointPickerDocument<'a>> = EndpointPickerDocument::of(reading);
+        /// The pods of the model that the cluster lists, if one is asked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        supply: Option<SupplyDocument<'a>> = SupplyDocument::of(reading, None);
+    }
 }
 
 /// What a document has without its rows, and for each row, in bytes: as a rule a little more than it takes.
@@ -171,11 +160,11 @@ document! {
     });
     age_seconds: f64 = seconds(reading.age_of(replica.sampled_at));
     /// The fields that are older than their row or came from another backend.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    marks: BTreeMap<&'static str, MarkDocument<'a>> = marks(&replica.marks, reading);
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    marks: Named<MarkDocument<'a>> = marks(&replica.marks, reading);
     /// Why fields are null, where it is not in `failed`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reasons: BTreeMap<&'static str, &'a str> = row_reasons(replica, &reading.value().failed);
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    reasons: Named<&'a str> = row_reasons(replica, &reading.value().failed);
 }
 
 /// The LoRA adapters of a replica.
@@ -228,45 +217,47 @@ struct MarkDocument<'a> {
     age_seconds: f64,
 }
 
-document! {
+reading_document! {
     /// One reading of a variant's allocation.
-    pub AllocationDocument<'a> of (reading: &'a Reading<Allocation>, wall: SystemTime);
-    schema_version: u32 = SCHEMA_VERSION;
-    /// `allocation`.
-    kind: &'static str = "allocation";
-    model: &'a str = reading.value().model.model.as_str();
-    namespace: &'a str = reading.value().model.namespace.as_str();
-    variant: &'a str = reading.value().variant.as_str();
-    accelerator: Option<&'a str> = reading.value().accelerator.as_ref().map(AsRef::as_ref);
-    #[serde(flatten)]
-    head: ReadingHead<'a> = head!(reading, wall);
-    /// Live replicas of the variant that serve, with those that are not Ready any more.
-    num_replicas: u32 = reading.value().num_replicas;
-    /// Live replicas of the variant that sleep.
-    num_sleeping: u32 = reading.value().num_sleeping;
-    /// Pods of the variant that have not been Ready yet, if a cluster lists them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    num_starting: Option<u32> = reading.value().num_starting;
-    /// The pods of the variant that the cluster lists, if one is asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    supply: Option<SupplyDocument<'a>> = SupplyDocument::of(reading, Some(&reading.value().variant));
-    /// Greatest batch of one replica, from the configuration.
-    max_batch: Option<u32> = reading.value().max_batch;
-    /// Mean inter-token latency over the window, in milliseconds.
-    itl_average_ms: Option<f64> = reading.value().itl_average;
-    /// Mean time to first token over the window, in milliseconds.
-    ttft_average_ms: Option<f64> = reading.value().ttft_average;
-    load: LoadDocument = LoadDocument {
-        arrival_rate_per_minute: reading.value().load.arrival_rate,
-        avg_input_tokens: reading.value().load.avg_input_tokens,
-        avg_output_tokens: reading.value().load.avg_output_tokens,
-    };
-    /// Why fields are null, where it is not in `failed`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reasons: BTreeMap<&'static str, &'a str> = allocation_reasons(reading.value());
-    /// The fields that are older than the reading or came from another backend.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    marks: BTreeMap<&'static str, MarkDocument<'a>> = marks(&reading.value().marks, reading);
+    pub AllocationDocument of (reading: Allocation, wall);
+    {
+        schema_version: u32 = SCHEMA_VERSION;
+        /// `allocation`.
+        kind: &'static str = "allocation";
+        model: &'a str = reading.value().model.model.as_str();
+        namespace: &'a str = reading.value().model.namespace.as_str();
+        variant: &'a str = reading.value().variant.as_str();
+        accelerator: Option<&'a str> = reading.value().accelerator.as_ref().map(AsRef::as_ref);
+    }
+    {
+        /// Live replicas of the variant that serve, with those that are not Ready any more.
+        num_replicas: u32 = reading.value().num_replicas;
+        /// Live replicas of the variant that sleep.
+        num_sleeping: u32 = reading.value().num_sleeping;
+        /// Pods of the variant that have not been Ready yet, if a cluster lists them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        num_starting: Option<u32> = reading.value().num_starting;
+        /// The pods of the variant that the cluster lists, if one is asked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        supply: Option<SupplyDocument<'a>> = SupplyDocument::of(reading, Some(&reading.value().variant));
+        /// Greatest batch of one replica, from the configuration.
+        max_batch: Option<u32> = reading.value().max_batch;
+        /// Mean inter-token latency over the window, in milliseconds.
+        itl_average_ms: Option<f64> = reading.value().itl_average;
+        /// Mean time to first token over the window, in milliseconds.
+        ttft_average_ms: Option<f64> = reading.value().ttft_average;
+        load: LoadDocument = LoadDocument {
+            arrival_rate_per_minute: reading.value().load.arrival_rate,
+            avg_input_tokens: reading.value().load.avg_input_tokens,
+            avg_output_tokens: reading.value().load.avg_output_tokens,
+        };
+        /// Why fields are null, where it is not in `failed`.
+        #[serde(skip_serializing_if = "Named::is_empty")]
+        reasons: Named<&'a str> = allocation_reasons(reading.value());
+        /// The fields that are older than the reading or came from another backend.
+        #[serde(skip_serializing_if = "Named::is_empty")]
+        marks: Named<MarkDocument<'a>> = marks(&reading.value().marks, reading);
+    }
 }
 
 /// What arrives at a variant.
@@ -283,10 +274,7 @@ struct LoadDocument {
 }
 
 /// Marks under the names of the fields they are about.
-fn marks<'a, T: Part>(
-    marks: &'a [Mark],
-    reading: &Reading<T>,
-) -> BTreeMap<&'static str, MarkDocument<'a>> {
+fn marks<'a, T: Part>(marks: &'a [Mark], reading: &Reading<T>) -> Named<MarkDocument<'a>> {
     marks
         .iter()
         .flat_map(|mark| {
@@ -320,7 +308,7 @@ fn keys(field: Field) -> &'static [&'static str] {
     }
 }
 
-fn reasons(reasons: &FieldReasons) -> BTreeMap<&'static str, &str> {
+fn reasons(reasons: &FieldReasons) -> Named<&str> {
     let of_field =
         |(field, reason)| keys(field).iter().map(move |key| (*key, AsRef::<str>::as_ref(reason)));
     reasons.iter().flat_map(of_field).collect()
@@ -334,19 +322,19 @@ const NO_VARIANT: &str = "no variant claims the pod";
 
 /// Gives each of these fields a reason, if it is null and has none: neither its own nor in `failed`.
 fn explain<'a>(
-    all: &mut BTreeMap<&'static str, &'a str>,
+    all: &mut Named<&'a str>,
     failed: &FieldReasons,
     fields: impl IntoIterator<Item = (&'static str, bool)>,
     reason: &'a str,
 ) {
     for (key, is_null) in fields {
         if is_null && !failed.fields().iter().any(|field| keys(field).contains(&key)) {
-            all.entry(key).or_insert(reason);
+            all.insert_if_absent(key, reason);
         }
     }
 }
 
-fn allocation_reasons(allocation: &Allocation) -> BTreeMap<&'static str, &str> {
+fn allocation_reasons(allocation: &Allocation) -> Named<&str> {
     let mut all = reasons(&allocation.reasons);
     let load = &allocation.load;
     let measured = [
@@ -366,20 +354,17 @@ fn allocation_reasons(allocation: &Allocation) -> BTreeMap<&'static str, &str> {
 }
 
 /// The reasons of a row: what is made of two fields is unknown for the reason of either.
-fn row_reasons<'a>(
-    replica: &'a ReplicaMetrics,
-    failed: &'a FieldReasons,
-) -> BTreeMap<&'static str, &'a str> {
+fn row_reasons<'a>(replica: &'a ReplicaMetrics, failed: &'a FieldReasons) -> Named<&'a str> {
     let mut all = reasons(&replica.reasons);
     if replica.tokens_in_use().is_none() {
         let of = [Field::CacheConfig, Field::KvCacheUsage];
         let reason = of.into_iter().find_map(|field| replica.reasons.get(field));
-        all.extend(reason.map(|reason| ("tokensInUse", &**reason)));
+        reason.into_iter().for_each(|reason| all.insert("tokensInUse", reason));
     }
     if replica.total_kv_capacity_tokens().is_some() {
         let parts = [("numGpuBlocks", replica.num_gpu_blocks), ("blockSize", replica.block_size)];
         let unknown = parts.iter().filter(|(_, part)| part.is_none());
-        all.extend(unknown.map(|(key, _)| (*key, "the capacity is known in tokens alone")));
+        unknown.for_each(|(key, _)| all.insert(key, "the capacity is known in tokens alone"));
     }
     let measured = [
         ("kvCacheUsage", replica.kv_cache_usage.is_none()),
@@ -396,7 +381,7 @@ fn row_reasons<'a>(
     if replica.tokens_in_use().is_none() {
         let of = [Field::CacheConfig, Field::KvCacheUsage];
         let reason = of.into_iter().find_map(|field| failed.get(field));
-        all.entry("tokensInUse").or_insert(reason.map_or(NOT_MEASURED, |reason| &**reason));
+        all.insert_if_absent("tokensInUse", reason.map_or(NOT_MEASURED, |reason| &**reason));
     }
     let reason = match &replica.variant_name {
         None => NO_VARIANT,
@@ -438,17 +423,22 @@ mod tests {
         assert_eq!(json([0, 0, 0]), none);
     }
 
+    /// The reasons of a row, as they are in its document.
+    fn told(row: &ReplicaMetrics, failed: &FieldReasons) -> serde_json::Value {
+        serde_json::to_value(row_reasons(row, failed)).unwrap()
+    }
+
     #[test]
     fn every_null_of_a_row_has_a_reason() {
         let row = ReplicaMetrics::new("m-0", Tick::MIN);
         let mut failed = FieldReasons::NONE;
         failed.insert(Field::QueueLength, "422");
-        let told = row_reasons(&row, &failed);
-        assert_eq!((told["variantName"], told["cost"]), (NO_VARIANT, NO_VARIANT));
-        assert_eq!((told["kvCacheUsage"], told["tokensInUse"]), (NOT_MEASURED, NOT_MEASURED));
+        let told = told(&row, &failed);
+        assert_eq!(["variantName", "cost"].map(|name| &told[name]), [NO_VARIANT; 2]);
+        assert_eq!(["kvCacheUsage", "tokensInUse"].map(|name| &told[name]), [NOT_MEASURED; 2]);
         // Its reason is in `failed`.
-        assert!(!told.contains_key("queueLength"));
-        assert_eq!(told.len(), 12);
+        assert!(told.get("queueLength").is_none());
+        assert_eq!(told.as_object().unwrap().len(), 12);
     }
 
     #[test]
@@ -457,15 +447,15 @@ mod tests {
         let mut row = ReplicaMetrics::new("m-0", Tick::MIN);
         row.kv_capacity_tokens = Some(131_072);
         row.reasons.insert(Field::KvCacheUsage, "tgi does not report it");
-        let told = row_reasons(&row, &none);
+        let of_tgi = told(&row, &none);
         let in_tokens = "the capacity is known in tokens alone";
-        assert_eq!((told["numGpuBlocks"], told["blockSize"]), (in_tokens, in_tokens));
-        assert_eq!(told["tokensInUse"], told["kvCacheUsage"]);
-        assert!(!told.contains_key("totalKvCapacityTokens"));
+        assert_eq!(["numGpuBlocks", "blockSize"].map(|name| &of_tgi[name]), [in_tokens; 2]);
+        assert_eq!(of_tgi["tokensInUse"], of_tgi["kvCacheUsage"]);
+        assert!(of_tgi.get("totalKvCapacityTokens").is_none());
         row.kv_capacity_tokens = None;
         row.reasons.insert(Field::CacheConfig, "no usable info");
-        let told = row_reasons(&row, &none);
+        let told = told(&row, &none);
         let names = ["numGpuBlocks", "blockSize", "totalKvCapacityTokens", "tokensInUse"];
-        assert_eq!(names.map(|name| told[name]), ["no usable info"; 4]);
+        assert_eq!(names.map(|name| &told[name]), ["no usable info"; 4]);
     }
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The supply of a model or of a variant, in the documents of readings.
 
-use std::collections::BTreeMap;
-
 use collector_core::{Part, PodCounts, Reading, Supplied, VariantName};
 use serde::Serialize;
 
+use crate::named::Named;
 use crate::seconds;
 
 document! {
@@ -34,8 +33,8 @@ document! {
         silent
     };
     /// Why fields are null.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reasons: BTreeMap<&'static str, &'static str> = {
+    #[serde(skip_serializing_if = "Named::is_empty")]
+    reasons: Named<&'static str> = {
         let unknown = supplied.wanted().is_none();
         unknown.then_some(("wanted", "a workload does not say how many")).into_iter().collect()
     };
