@@ -52,8 +52,8 @@ pub(super) fn requirements(selector: &Value) -> Vec<Requirement> {
 
 /// The label of a series: Google's adapter writes where it is from.
 fn series_label(label: &str) -> String {
-    let prefixes = ["metric.labels.", "resource.labels."].iter();
-    let plain = prefixes.filter_map(|prefix| label.strip_prefix(prefix)).next();
+    let mut prefixes = ["metric.labels.", "resource.labels."].iter();
+    let plain = prefixes.find_map(|prefix| label.strip_prefix(prefix));
     plain.unwrap_or(label).to_owned()
 }
 
