@@ -78,7 +78,7 @@ fn read(body: &[u8], if_empty: &str) -> Result<String, String> {
         (Some("vector"), Some(result)) => match result.as_slice() {
             [] => Err(format!("nothing, {if_empty}")),
             [sample] => match sample["value"][1].as_str() {
-                // KEDA 2.18 makes the smallest number of it.
+                // Before KEDA 2.20 it becomes the smallest number.
                 Some("NaN") => Err("NaN, which KEDA reads as less than any target".to_owned()),
                 Some(value @ ("+Inf" | "-Inf")) => Err(format!("{value}, {if_empty}")),
                 Some(value) => Ok(value.to_owned()),
