@@ -213,37 +213,4 @@ mod tests {
         let error = cluster.request_headers().await.unwrap_err();
         assert!(error.contains("cannot be read"), "{error}");
     }
-
-    #[tokio::test]
-    async fn the_api_server_says_what_a_user_may_do() {
-        let mut server = kubernetes::Cluster::start().await.unwrap();
-        let cluster = Cluster::of(&server);
-        server.allow(|access| access.namespace != "secret");
-        let (groups, extra) =
-            (["a".to_owned()], BTreeMap::from([("scopes".to_owned(), vec!["x".to_owned()])]));
-        let question = |namespace| AccessQuestion {
-            user: "hpa",
-            uid: "",
-            groups: &groups,
-            extra: &extra,
-            verb: "list",
-            group: "external.metrics.k8s.io",
-            version: "v1beta1",
-            resource: "collector-queue",
-            namespace,
-        };
-        let answer = cluster.review_access(&question("prod")).await.unwrap();
-        assert_eq!(answer, AccessAnswer { is_allowed: true, reason: String::new() });
-        let answer = cluster.review_access(&question("secret")).await.unwrap();
-        assert_eq!((answer.is_allowed, answer.reason.is_empty()), (false, false));
-        let asked = server.access_reviews().pop().unwrap();
-        assert_eq!((asked.user.as_str(), asked.verb.as_str()), ("hpa", "list"));
-        assert_eq!(
-            (asked.group.as_str(), asked.resource.as_str()),
-            ("external.metrics.k8s.io", "collector-queue")
-        );
-        assert_eq!((asked.namespace.as_str(), asked.name.as_str()), ("secret", ""));
-        server.stop().await.unwrap();
-        cluster.review_access(&question("prod")).await.unwrap_err();
-    }
 }

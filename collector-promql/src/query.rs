@@ -81,10 +81,12 @@ impl Query {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Described {
-    /// The selectors as PromQL, each with the labels of its matchers.
+    /// The selectors as PromQL, each with the labels that it restricts: `namespace="prod"`, and not `namespace!=""`.
     pub selectors: Vec<(String, Vec<String>)>,
     /// How its value depends on the number of replicas.
     pub kind: Kind,
+    /// Its result has one element for all series, not one for each of them.
+    pub is_aggregated: bool,
 }
 
 /// How the value of a query depends on the number of replicas.
@@ -106,10 +108,11 @@ pub enum Kind {
 pub fn describe(query: &str, limits: &Limits) -> Result<Described, String> {
     let query = Query::parse(query, limits)?;
     let selectors = query.selectors.iter().map(|selector| {
-        let labels = selector.labels().into_iter().map(str::to_owned).collect();
+        let labels = selector.restricted_labels().into_iter().map(str::to_owned).collect();
         (selector.text().to_owned(), labels)
     });
-    Ok(Described { selectors: selectors.collect(), kind: query.kind })
+    let is_aggregated = is_aggregated(&query.expression);
+    Ok(Described { selectors: selectors.collect(), kind: query.kind, is_aggregated })
 }
 
 /// Collects the selectors and properties of an expression.
@@ -291,6 +294,39 @@ fn kind(expression: &Expr) -> Kind {
             args.args.first().map_or(Kind::Unknown, |first| kind(first))
         }
         _ => Kind::Unknown,
+    }
+}
+
+/// Returns whether the result of an expression has one element for all series. `by` without a label of pods counts as that: a
+/// selector may name the value of the label.
+fn is_aggregated(expression: &Expr) -> bool {
+    const OF_PODS: [&str; 4] = ["pod", "instance", "exported_pod", "kubernetes_pod_name"];
+    match expression {
+        Expr::NumberLiteral(_) | Expr::StringLiteral(_) => true,
+        Expr::VectorSelector(_) | Expr::MatrixSelector(_) | Expr::Extension(_) => false,
+        Expr::Paren(inner) => is_aggregated(&inner.expr),
+        Expr::Unary(inner) => is_aggregated(&inner.expr),
+        Expr::Subquery(inner) => is_aggregated(&inner.expr),
+        Expr::Aggregate(AggregateExpr { op, modifier, .. }) => {
+            let is_by_pod = matches!(modifier, Some(LabelModifier::Include(by))
+                if by.labels.iter().any(|label| OF_PODS.contains(&label.as_str())));
+            let keeps_series = ["topk", "bottomk", "limitk", "limit_ratio", "count_values"];
+            !is_by_pod && !keeps_series.contains(&op.to_string().as_str())
+        }
+        Expr::Call(Call { func, args }) => {
+            ["scalar", "absent", "absent_over_time"].contains(&func.name)
+                || args.args.iter().all(|argument| is_aggregated(argument))
+        }
+        Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) => match op.id() {
+            T_LOR => is_aggregated(lhs) && is_aggregated(rhs),
+            T_LAND | T_LUNLESS => is_aggregated(lhs),
+            // Vectors match one by one, so that one element on a side leaves at most one.
+            _ => match (is_constant(lhs), is_constant(rhs)) {
+                (true, _) => is_aggregated(rhs),
+                (_, true) => is_aggregated(lhs),
+                _ => is_aggregated(lhs) || is_aggregated(rhs),
+            },
+        },
     }
 }
 

@@ -130,8 +130,22 @@ impl Selector {
 
     /// Returns the labels of the matchers, sorted. Empty if the selector has alternatives (`or`).
     pub(crate) fn labels(&self) -> Vec<&str> {
+        self.labels_of(|_| true)
+    }
+
+    /// Returns the labels whose matchers allow some values only: not `namespace!=""`, and not `model_name=~".+"`. Empty if
+    /// the selector has alternatives (`or`).
+    pub(crate) fn restricted_labels(&self) -> Vec<&str> {
+        self.labels_of(|matcher| {
+            matches!(matcher.op, MatchOp::Equal | MatchOp::Re(_))
+                && !matcher.value.is_empty()
+                && !matcher.is_match("no name of anything")
+        })
+    }
+
+    fn labels_of(&self, is_wanted: impl Fn(&Matcher) -> bool) -> Vec<&str> {
         let Matchers { matchers, or_matchers } = &self.parsed.matchers;
-        let matchers = matchers.iter().filter(|_| or_matchers.is_empty());
+        let matchers = matchers.iter().filter(|it| or_matchers.is_empty() && is_wanted(it));
         let mut labels: Vec<&str> = matchers.map(|matcher| matcher.name.as_str()).collect();
         labels.retain(|label| *label != NAME && is_plain(label));
         labels.sort_unstable();

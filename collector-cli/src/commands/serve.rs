@@ -78,6 +78,7 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
         lifecycle: watched.clone(),
         reloads: Arc::new(Reloads::new(Arc::clone(&settings.clock))),
         events: Events::new(Arc::clone(&settings.clock), watched.clone()),
+        reads: Arc::default(),
     };
     let running = Running::build(&fixed, settings, None)?;
     let listener = listen(&running.settings).await?;

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use super::access::Access;
 use super::events::Events;
 use super::page::Changes;
+use super::read::ReadPlaces;
 use super::recorder::Recorder;
 use super::reloads::Reloads;
 use super::respond::Refusal;
@@ -34,6 +35,8 @@ pub(crate) struct App {
     pub(crate) reloads: Arc<Reloads>,
     /// For who reads the files of credentials for `/metrics`.
     pub(crate) files: Arc<Semaphore>,
+    /// What bounds the requests for many readings.
+    pub(crate) reads: Arc<ReadPlaces>,
     /// What open pages show.
     pub(crate) page: Changes,
     /// The PromQL API, where it is switched on.

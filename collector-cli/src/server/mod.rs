@@ -53,6 +53,7 @@ pub(crate) use page::Changes;
 pub(crate) use promql::guard::{guard, limits, server};
 #[cfg(feature = "promql")]
 pub(crate) use promql::{Promql, max_age};
+pub(crate) use read::ReadPlaces;
 pub(crate) use recorder::Recorder;
 pub(crate) use reloads::Reloads;
 #[cfg(feature = "keda")]

@@ -34,14 +34,22 @@ const MAX_READINGS: usize = 10_000;
 /// A body has to be there within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests that are read at once: each may hold a large body, and wait for as many readings as there may be.
-static PLACES: Semaphore = Semaphore::const_new(16);
-
-/// KiB of bodies that are received at once. One without a length counts as the greatest.
-static BODIES: Semaphore = Semaphore::const_new(32 * 1024);
-
 /// How long a request waits for a place.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What bounds the requests of a server that run at once.
+pub(crate) struct ReadPlaces {
+    /// Requests that are read: each may hold a large body, and wait for as many readings as there may be.
+    requests: Semaphore,
+    /// KiB of bodies that are received. One without a length counts as the greatest.
+    bodies: Semaphore,
+}
+
+impl Default for ReadPlaces {
+    fn default() -> Self {
+        Self { requests: Semaphore::new(16), bodies: Semaphore::new(32 * 1024) }
+    }
+}
 
 /// Which readings are wanted.
 #[derive(Deserialize)]
@@ -81,7 +89,7 @@ enum Either {
 /// Reads many readings. A reading that there is not is an error in its place, and the others are answered all the same.
 pub(super) async fn read(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let wanted = match wanted(&parts.headers, body).await {
+    let wanted = match wanted(&app.reads, &parts.headers, body).await {
         Ok(wanted) => wanted,
         Err(refusal) => {
             let mut response = refusal.into_response();
@@ -94,7 +102,9 @@ pub(super) async fn read(State(app): State<Arc<App>>, request: Request) -> Respo
 }
 
 async fn answers(app: &App, headers: &HeaderMap, wanted: Vec<Wanted>) -> Answered {
-    let Ok(place) = timeout(PLACE_TIMEOUT, PLACES.acquire()).await else { return Err(too_many()) };
+    let Ok(place) = timeout(PLACE_TIMEOUT, app.reads.requests.acquire()).await else {
+        return Err(too_many());
+    };
     let answers = tokio::select! {
         biased;
         answers = join_all(wanted.into_iter().map(|wanted| wanted.answer(app))) => answers,
@@ -112,7 +122,11 @@ fn too_many() -> Refusal {
 }
 
 /// The body of a request.
-async fn wanted(headers: &HeaderMap, body: Body) -> Result<Vec<Wanted>, Refusal> {
+async fn wanted(
+    places: &ReadPlaces,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Vec<Wanted>, Refusal> {
     let refuse = |status, reason: &str, message: String| {
         Err(Refusal::new(status, ErrorDocument::new(reason, message)))
     };
@@ -127,7 +141,7 @@ async fn wanted(headers: &HeaderMap, body: Body) -> Result<Vec<Wanted>, Refusal>
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
     let kibibytes = length.unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES).div_ceil(1024).max(1);
-    let room = BODIES.acquire_many(u32::try_from(kibibytes).unwrap_or(u32::MAX));
+    let room = places.bodies.acquire_many(u32::try_from(kibibytes).unwrap_or(u32::MAX));
     let Ok(_room) = timeout(PLACE_TIMEOUT, room).await else { return Err(too_many()) };
     let read = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
     let body = match read {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A command of the kubeconfig prints the credentials.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use collector_testkit::kubernetes::{self, Fault, Scope};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::fixture::{Kubeconfig, Watching, model, server, shown};
+use crate::fixture::{Kubeconfig, Watching, access, model, server, shown};
 
 /// A kubeconfig with a command, which is a script in the folder that its files are in.
 struct Plugin {
@@ -171,18 +172,8 @@ async fn a_given_client_is_asked_about_users_too() {
     let servers = [server(1).await, server(1).await];
     let kubeconfigs = servers.each_ref().map(|server| Kubeconfig::new(&server.url()));
     let cluster = Cluster::new(kubeconfigs[0].config(), Arc::new(TokioClock::new())).unwrap();
-    let (groups, extra) = ([], std::collections::BTreeMap::new());
-    let question = collector_kubernetes::AccessQuestion {
-        user: "hpa",
-        uid: "",
-        groups: &groups,
-        extra: &extra,
-        verb: "list",
-        group: "external.metrics.k8s.io",
-        version: "v1beta1",
-        resource: "collector-queue",
-        namespace: "prod",
-    };
+    let extra = BTreeMap::new();
+    let question = access("prod", &[], &extra);
     assert!(cluster.review_access(&question).await.unwrap().is_allowed);
     cluster.set_client(kubeconfigs[1].config().connect().await.unwrap());
     servers[1].allow(|_| false);

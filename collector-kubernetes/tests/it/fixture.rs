@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A cluster that is watched by the crate, and what it pushes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use collector_core::{
     Answer, Answers, Clock, LiveContext, LiveSource as _, ModelRef, Supply, UpdateSink,
 };
-use collector_kubernetes::{Cluster, ClusterConfig};
+use collector_kubernetes::{AccessQuestion, Cluster, ClusterConfig};
 use collector_testkit::TokioClock;
 use collector_testkit::kubernetes::{self, fixtures};
 use serde_json::{Value, json};
@@ -44,6 +44,25 @@ pub(crate) async fn server(pods: u8) -> kubernetes::Cluster {
     server.apply_all(fixtures::deployment(NAMESPACE, "d", pods));
     server.apply(hpa("v", "d"));
     server
+}
+
+/// The question whether an HPA's user may read a metric in a namespace.
+pub(crate) fn access<'a>(
+    namespace: &'a str,
+    groups: &'a [String],
+    extra: &'a BTreeMap<String, Vec<String>>,
+) -> AccessQuestion<'a> {
+    AccessQuestion {
+        user: "hpa",
+        uid: "",
+        groups,
+        extra,
+        verb: "list",
+        group: "external.metrics.k8s.io",
+        version: "v1beta1",
+        resource: "collector-queue",
+        namespace,
+    }
 }
 
 /// A kubeconfig for a server, with a token in a file.

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What `check` asks the API server beside the lists.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use collector_core::{Clock as _, ErrorKind, SystemClock};
-use collector_kubernetes::{ApiKind, Cluster, ClusterConfig, Permission};
+use collector_kubernetes::{AccessAnswer, ApiKind, Cluster, ClusterConfig, Permission};
 use collector_testkit::TokioClock;
 use collector_testkit::kubernetes::{self, Fault, Scope, Verb, fixtures, kinds};
 
-use crate::fixture::{Kubeconfig, hpa, starting};
+use crate::fixture::{Kubeconfig, access, hpa, starting};
 
 struct Fixture {
     server: kubernetes::Cluster,
@@ -151,4 +152,27 @@ async fn variants_and_pods_are_listed_with_what_they_belong_to() {
     fixture.server.set_fault(kinds::DEPLOYMENTS, Fault::Forbidden);
     let error = fixture.cluster.refresh(Duration::from_secs(60)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Forbidden);
+}
+
+#[tokio::test]
+async fn the_api_server_says_what_a_user_may_do() {
+    let Fixture { mut server, cluster, kubeconfig } = Fixture::new().await;
+    server.allow(|access| access.namespace != "secret");
+    let (groups, extra) =
+        (["a".to_owned()], BTreeMap::from([("scopes".to_owned(), vec!["x".to_owned()])]));
+    let question = |namespace| access(namespace, &groups, &extra);
+    let answer = cluster.review_access(&question("prod")).await.unwrap();
+    assert_eq!(answer, AccessAnswer { is_allowed: true, reason: String::new() });
+    let answer = cluster.review_access(&question("secret")).await.unwrap();
+    assert_eq!((answer.is_allowed, answer.reason.is_empty()), (false, false));
+    let asked = server.access_reviews().pop().unwrap();
+    assert_eq!((asked.user.as_str(), asked.verb.as_str()), ("hpa", "list"));
+    assert_eq!(
+        (asked.group.as_str(), asked.resource.as_str()),
+        ("external.metrics.k8s.io", "collector-queue")
+    );
+    assert_eq!((asked.namespace.as_str(), asked.name.as_str()), ("secret", ""));
+    server.stop().await.unwrap();
+    cluster.review_access(&question("prod")).await.unwrap_err();
+    drop(kubeconfig);
 }

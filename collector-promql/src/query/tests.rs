@@ -164,9 +164,37 @@ fn a_value_depends_on_the_number_of_replicas_or_does_not() {
     ] {
         assert_eq!(query(text).kind, expected, "{text}");
     }
-    let described = describe("sum(a{b=\"c\"}) or d", &Limits::default()).unwrap();
-    let selectors = [("a{b=\"c\"}".to_owned(), vec!["b".to_owned()]), ("d".to_owned(), vec![])];
-    assert_eq!(described.selectors, selectors);
+    let text = "sum(a{b=\"c\",e!=\"\",f=~\".+\",g=\"\"}) or d";
+    let described = describe(text, &Limits::default()).unwrap();
+    let labels: Vec<&[String]> = described.selectors.iter().map(|(_, labels)| &**labels).collect();
+    assert_eq!(labels, [&["b".to_owned()][..], &[]]);
+}
+
+#[test]
+fn a_result_has_one_element_or_one_for_each_series() {
+    for (text, expected) in [
+        ("sum(a)", true),
+        ("(-max(a) + 1) * 100", true),
+        ("sum(a) / count(b)", true),
+        ("sum(a) / on () group_left b", true),
+        ("sum by (model_name) (a)", true),
+        ("sum(a) or vector(0)", true),
+        ("max_over_time(sum(a)[5m:])", true),
+        ("quantile_over_time(0.9, sum(a)[5m:])", true),
+        ("scalar(a)", true),
+        ("sum(a) and b", true),
+        ("a", false),
+        ("a * 100", false),
+        ("rate(a[1m])", false),
+        ("avg_over_time(a[1m])", false),
+        ("sum by (pod) (a)", false),
+        ("topk(1, a)", false),
+        ("a or vector(0)", false),
+        ("a and sum(b)", false),
+    ] {
+        let described = describe(text, &Limits::default()).unwrap();
+        assert_eq!(described.is_aggregated, expected, "{text}");
+    }
 }
 
 #[test]

@@ -220,10 +220,10 @@ spec:
         let text = fixed(WRONG);
         for says in [
             "# Mine.\n# collector check --fix: spec.fallback is now ",
-            "spec:\n  fallback: {behavior: currentReplicasIfHigher, failureThreshold: 2, replicas: 1}\n  scaleTargetRef: \
+            "spec:\n  fallback: {behavior: currentReplicasIfHigher, failureThreshold: 1, replicas: 1}\n  scaleTargetRef: \
              {name: llama}   # the deployment\n",
             "      metricType: AverageValue\n",
-            "        ignoreNullValues: \"false\"\n        query: >\n          sum(",
+            "      metadata:\n        query: >\n          sum(",
             "        threshold: \"5\"\n",
             "    - metricType: Value\n      type: external\n",
             "metadata: {scalerAddress: \"collector:9465\", model: m, signal: kv-max}",
@@ -258,13 +258,34 @@ spec:
             let text = fixed(&object(fallback));
             let value = file(&text).objects().remove(0).value;
             let fallback = &value["spec"]["fallback"];
-            assert_eq!(fallback["failureThreshold"], 1, "{text}");
+            assert_eq!(fallback["failureThreshold"], 0, "{text}");
             assert_eq!(fallback["replicas"], 1, "{text}");
             assert_eq!(fallback["behavior"], "currentReplicasIfHigher", "{text}");
         }
         // No number of polls fits.
         let text = fixed(&object("{failureThreshold: 3, replicas: 1}").replace("60", "20"));
         assert_eq!(file(&text).objects()[0].value["spec"]["cooldownPeriod"], 300);
+    }
+
+    #[test]
+    fn numbers_that_are_texts_keep_their_values() {
+        let text = fixed(
+            "kind: ScaledObject\nmetadata: {name: a}\nspec:\n  fallback: {failureThreshold: '2', replicas: \"3\", behavior: \
+             currentReplicas}\n",
+        );
+        assert!(
+            text.contains("{failureThreshold: 2, replicas: 3, behavior: currentReplicas}"),
+            "{text}"
+        );
+        let text = fixed(
+            "kind: HorizontalPodAutoscaler\napiVersion: autoscaling/v2\nmetadata: {name: a}\nspec:\n  scaleTargetRef: {kind: \
+             Deployment, name: a}\n  maxReplicas: '4'\n",
+        );
+        assert!(
+            text.contains("scaleTargetRef: {apiVersion: \"apps/v1\", kind: Deployment"),
+            "{text}"
+        );
+        assert!(text.contains("maxReplicas: 4\n"), "{text}");
     }
 
     #[test]
@@ -341,7 +362,10 @@ spec:
         let running = trigger("sum(vllm:num_requests_running)");
         let alone = object(std::slice::from_ref(&running));
         assert_eq!(fixed(&alone), alone);
-        let both = object(&[running, trigger("sum(llm_d_epp_flow_control_queue_size)")]);
+        let queue = trigger("sum(llm_d_epp_flow_control_queue_size)");
+        let direct = object(&[running.replace("c:9464", "p:9090"), queue.clone()]);
+        assert_eq!(fixed(&direct), direct, "it is 0 without pods; an error would start one");
+        let both = object(&[running, queue]);
         assert!(fixed(&both).contains(
             "\n  triggers: [{type: prometheus, metadata: {queryParameters: \"empty=zero\", "
         ));

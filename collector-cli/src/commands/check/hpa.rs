@@ -15,6 +15,7 @@ use self::query::{Requirement, requirements};
 pub(super) use self::rules::STABILIZATION;
 use super::objects::name_of;
 use super::present::{present, read_by_adapter};
+use super::scaled_object::number;
 
 /// The label with which an HPA of KEDA selects its metrics.
 const KEDA: &str = "scaledobject.keda.sh/name";
@@ -30,7 +31,12 @@ pub(super) struct Hpa {
     max: Option<u64>,
     /// `behavior.scaleDown.stabilizationWindowSeconds`.
     stabilization: Option<u64>,
-    scales_up: bool,
+    /// The directions in which it may not scale: `scaleUp`, `scaleDown`.
+    disabled: Vec<&'static str>,
+    /// Fields whose value is not a number.
+    not_numbers: Vec<(&'static str, Value)>,
+    /// The workload's kind, if its group is missing.
+    kind_without_group: Option<String>,
     metrics: Vec<Metric>,
 }
 
@@ -68,15 +74,24 @@ impl Hpa {
         let spec = &document["spec"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let behavior = &spec["behavior"];
+        let not_numbers = ["minReplicas", "maxReplicas"].into_iter();
+        let not_numbers = not_numbers.filter(|key| !spec[key].is_null() && !spec[key].is_u64());
+        let disabled = ["scaleUp", "scaleDown"].into_iter();
+        let disabled = disabled.filter(|way| behavior[*way]["selectPolicy"] == "Disabled");
+        let target = &spec["scaleTargetRef"];
+        // The one kind of workloads in the core group.
+        let kind = target["kind"].as_str().filter(|kind| *kind != "ReplicationController");
         let metrics = spec["metrics"].as_array().into_iter().flatten().enumerate();
         Self {
             name: name_of(document),
             namespace: text(&document["metadata"]["namespace"]),
             api_version: text(&document["apiVersion"]).unwrap_or_default(),
-            min: spec["minReplicas"].as_u64(),
-            max: spec["maxReplicas"].as_u64(),
+            min: number(&spec["minReplicas"]),
+            max: number(&spec["maxReplicas"]),
+            not_numbers: not_numbers.map(|key| (key, spec[key].clone())).collect(),
+            kind_without_group: kind.filter(|_| target["apiVersion"].is_null()).map(str::to_owned),
             stabilization: behavior["scaleDown"]["stabilizationWindowSeconds"].as_u64(),
-            scales_up: behavior["scaleUp"]["selectPolicy"] != "Disabled",
+            disabled: disabled.collect(),
             metrics: metrics.map(|(index, metric)| Metric::of(index, metric)).collect(),
         }
     }

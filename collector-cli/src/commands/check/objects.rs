@@ -240,6 +240,7 @@ mod tests {
             ("", "contains no object of kind ScaledObject"),
             ("kind: Deployment\n", "contains no object of kind ScaledObject, only Deployment"),
             ("a: [", "is not valid YAML"),
+            ("a: {{ .Values.a }}-b\n", "render a template first"),
             (&"--- 1\n".repeat(10_001), "is too large"),
             ("just text", "contains no object"),
         ] {

@@ -63,22 +63,31 @@ fn question(query: &str, parameters: &str) -> Result<InstantQuery, String> {
 
 /// What KEDA reads from an answer.
 pub(super) fn read_by_keda(body: &[u8]) -> Result<String, String> {
+    read(body, "which KEDA reads as 0")
+}
+
+/// What KEDA reads from an answer with `ignoreNullValues: "false"`.
+pub(super) fn read_by_strict_keda(body: &[u8]) -> Result<String, String> {
+    read(body, "which is an error")
+}
+
+fn read(body: &[u8], if_empty: &str) -> Result<String, String> {
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     let data = &document["data"];
     match (data["resultType"].as_str(), data["result"].as_array()) {
         (Some("vector"), Some(result)) => match result.as_slice() {
-            [] => Err("nothing, which KEDA reads as 0".to_owned()),
+            [] => Err(format!("nothing, {if_empty}")),
             [sample] => match sample["value"][1].as_str() {
-                Some(value @ ("NaN" | "+Inf" | "-Inf")) => {
-                    Err(format!("{value}, which KEDA reads as 0"))
-                }
+                // Before KEDA 2.20 it becomes the smallest number.
+                Some("NaN") => Err("NaN, which KEDA reads as less than any target".to_owned()),
+                Some(value @ ("+Inf" | "-Inf")) => Err(format!("{value}, {if_empty}")),
                 Some(value) => Ok(value.to_owned()),
-                None => Err("a histogram, which KEDA reads as 0".to_owned()),
+                None => Err(format!("a histogram, {if_empty}")),
             },
             several => Err(format!("{} elements, which is an error", several.len())),
         },
         (Some("scalar" | "string"), _) => Err("a scalar, which is an error".to_owned()),
-        _ => Err("no answer, which KEDA reads as 0".to_owned()),
+        _ => Err(format!("no answer, {if_empty}")),
     }
 }
 
@@ -134,7 +143,12 @@ mod tests {
         let vector = |result: &str| vector(read_by_keda, result);
         assert_eq!(vector(&sample("7")), Ok("7".to_owned()));
         assert!(vector("").unwrap_err().contains("reads as 0"));
-        assert!(vector(&sample("NaN")).unwrap_err().contains("reads as 0"));
+        let strict = |result: &str| self::vector(read_by_strict_keda, result);
+        assert_eq!(strict(&sample("7")), Ok("7".to_owned()));
+        assert_eq!(strict("").unwrap_err(), "nothing, which is an error");
+        assert!(vector(&sample("NaN")).unwrap_err().contains("less than any target"));
+        assert!(strict(&sample("NaN")).unwrap_err().contains("less than any target"));
+        assert!(vector(&sample("+Inf")).unwrap_err().contains("reads as 0"));
         assert!(vector(&[sample("1"), sample("2")].join(",")).unwrap_err().contains("2 elements"));
         assert!(read_by_keda(br#"{"data":{"resultType":"scalar","result":[1,"2"]}}"#).is_err());
         assert!(read_by_keda(b"<html>").is_err());

@@ -96,7 +96,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
                 "is too large: {DOCUMENTS_MAX} documents and {NODES_MAX} values are the limits; split it"
             );
         }
-        format!("is not valid YAML: {error}")
+        let template = if text.contains("{{") { "; render a template first (`helm template`)" } else { "" };
+        format!("is not valid YAML: {error}{template}")
     })
 }
 

@@ -185,13 +185,19 @@ impl Server {
         for engine in self.all_engines() {
             for labels in self.labels_of(&engine) {
                 let is_present = |series: &Series| self.has(labels, series);
-                let Some(expression) = engine.chosen(quantity, is_present) else { continue };
-                let found = if is_max {
-                    single(expression).map(|it| vec![self.selector(labels, it)])
-                } else {
-                    self.sums(labels, expression)
+                let alternatives = engine.alternatives(quantity).iter();
+                let present: Vec<_> =
+                    alternatives.filter(|it| it.is_complete(is_present)).collect();
+                let Some(first) = present.first() else { continue };
+                // While a fleet is updated, pods have names of two releases. One with both counts once, by the first.
+                let names = present.iter().map(|it| Some(self.selector(labels, single(it)?)));
+                let found = match names.collect::<Option<Vec<String>>>() {
+                    Some(names) if is_max => names,
+                    Some(names) => vec![format!("sum({})", names.join(" or "))],
+                    None if is_max => Vec::new(),
+                    None => self.sums(labels, first).unwrap_or_default(),
                 };
-                let found = found.unwrap_or_default().into_iter();
+                let found = found.into_iter();
                 terms.extend(found.filter(|term| !terms.contains(term)).collect::<Vec<_>>());
             }
         }

@@ -17,7 +17,7 @@ use crate::exit::Failure;
 use crate::server::Promql;
 use crate::server::{
     Access, App, Changes, Door, Events, Front, Lifecycle, MAX_HEAD_BYTES,
-    MAX_HEAD_WITH_QUERY_BYTES, Recorder, Reloads,
+    MAX_HEAD_WITH_QUERY_BYTES, ReadPlaces, Recorder, Reloads,
 };
 
 /// How long the fetches of a former collector are waited for. Those that take longer go on and answer their callers.
@@ -29,6 +29,7 @@ pub(super) struct Fixed {
     pub(super) lifecycle: watch::Receiver<Lifecycle>,
     pub(super) reloads: Arc<Reloads>,
     pub(super) events: Arc<Events>,
+    pub(super) reads: Arc<ReadPlaces>,
 }
 
 /// What runs of one configuration.
@@ -95,6 +96,7 @@ impl Running {
             loaded: settings.loaded.clone(),
             reloads: Arc::clone(&fixed.reloads),
             files: Arc::new(Semaphore::new(1)),
+            reads: Arc::clone(&fixed.reads),
             page: Changes::default(),
             #[cfg(feature = "promql")]
             promql,

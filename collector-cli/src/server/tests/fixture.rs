@@ -114,6 +114,7 @@ impl Fixture {
             loaded,
             reloads: Arc::new(Reloads::new(Arc::clone(&reloads_clock))),
             files: Arc::new(Semaphore::new(1)),
+            reads: Arc::default(),
             page: Changes::default(),
             #[cfg(feature = "promql")]
             promql: promql.map(Arc::new),

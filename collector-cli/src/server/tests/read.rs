@@ -96,10 +96,20 @@ async fn a_body_that_does_not_come_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn so_many_requests_that_hang_do_not_pile_up() {
-    let fixture = Fixture::new();
-    fixture.backend.hang();
-    let one = || fixture.read_many(json!([{"namespace": "prod", "model": "org/m"}]));
-    let answers = futures_util::future::join_all((0..20).map(|_| one())).await;
+    // Each server has its own limit.
+    let fixtures = [Fixture::new(), Fixture::new()];
+    let all = fixtures.iter().map(|fixture| {
+        fixture.backend.hang();
+        let one = || fixture.read_many(json!([{"namespace": "prod", "model": "org/m"}]));
+        futures_util::future::join_all((0..20).map(move |_| one()))
+    });
+    for answers in futures_util::future::join_all(all).await {
+        check_that_four_are_refused(&answers);
+    }
+}
+
+#[track_caller]
+fn check_that_four_are_refused(answers: &[Answer]) {
     let refused = answers.iter().filter(|it| it.status == StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.clone().count(), 4);
     assert!(refused.clone().all(|answer| answer.headers.contains_key("retry-after")));

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collector_sim::{EngineKind, FleetSpec, PickerNames, PickerSpec};
+use collector_sim::{EngineKind, FleetSpec, MetricNames, PickerNames, PickerSpec};
 use serde_json::Value;
 
 use super::fixture::{World, variant};
@@ -19,7 +19,11 @@ impl Fixture {
     async fn start() -> Option<Self> {
         let mut qwen = variant("qwen", "qwen");
         qwen.engine.kind = EngineKind::Sglang;
-        let variants = vec![variant("llama", "llama"), variant("org-llama", "org/llama"), qwen];
+        let mut old = variant("mixed-old", "mixed");
+        old.engine.names = MetricNames::V0;
+        let mixed = [variant("mixed-new", "mixed"), old];
+        let others = [variant("llama", "llama"), variant("org-llama", "org/llama"), qwen];
+        let variants = others.into_iter().chain(mixed).collect();
         let picker = PickerSpec {
             pool: "pool".to_owned(),
             namespace: "prod".to_owned(),
@@ -73,6 +77,7 @@ async fn a_written_object_passes_its_check() {
         (&["org/llama", "--door", "keda", "--address", "collector:9465", "--min", "2"], 1),
         (&["qwen", "--door", "keda", "--signal", "kv-max", "--signal", "saturation"], 2),
         (&["qwen", "--door", "keda", "--min", "0"], 2),
+        (&["mixed", "--min", "0", "--signal", "kv-sum", "--signal", "kv-max"], 4),
     ] {
         let ended = fixture.run(&[&["scaled-object"], args].concat());
         assert_eq!(ended.exit, 0, "{args:?}: {}", ended.stderr);
@@ -100,6 +105,11 @@ async fn a_query_has_the_names_of_the_models_engine() {
     assert!(ended.stdout.contains(&format!("query: {query}\n")), "{}", ended.stdout);
     let picker = r#"sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="qwen"})"#;
     assert!(ended.stdout.contains(&format!("query: {picker}\n")), "{}", ended.stdout);
+    // Pods of two releases of vLLM.
+    let ended = fixture.run(&["scaled-object", "mixed", "--signal", "kv-sum"]);
+    let of = |name: &str| format!(r#"vllm:{name}{{namespace="prod",model_name="mixed",pid=""}}"#);
+    let names = ["kv_cache_usage_perc", "gpu_cache_usage_perc"].map(of).join(" or ");
+    assert!(ended.stdout.contains(&format!("query: sum({names})\n")), "{}", ended.stdout);
     // Without pods the sum of several sums is empty, and not known to be 0.
     let ended = fixture.run(&["scaled-object", "qwen", "--min", "0"]);
     assert_eq!((ended.exit, ended.stdout.as_str()), (2, ""));

@@ -18,6 +18,9 @@ const OTHERS: [&str; 6] = [
     "wva_",
 ];
 
+/// Where Google's adapter has metrics of its managed Prometheus: `prometheus.googleapis.com|vllm:num_requests_waiting|gauge`.
+const GOOGLE: &str = "prometheus.googleapis.com|";
+
 /// A requirement of a label selector.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Requirement {
@@ -31,7 +34,7 @@ pub(super) struct Requirement {
 pub(super) fn requirements(selector: &Value) -> Vec<Requirement> {
     let labels = selector["matchLabels"].as_object().into_iter().flatten();
     let labels = labels.map(|(label, value)| Requirement {
-        label: label.clone(),
+        label: series_label(label),
         operator: "In".to_owned(),
         values: vec![value.as_str().map_or_else(|| value.to_string(), str::to_owned)],
     });
@@ -39,12 +42,19 @@ pub(super) fn requirements(selector: &Value) -> Vec<Requirement> {
     let expressions = expressions.map(|expression| {
         let values = expression["values"].as_array().into_iter().flatten();
         Requirement {
-            label: expression["key"].as_str().unwrap_or_default().to_owned(),
+            label: series_label(expression["key"].as_str().unwrap_or_default()),
             operator: expression["operator"].as_str().unwrap_or_default().to_owned(),
             values: values.filter_map(|value| value.as_str().map(str::to_owned)).collect(),
         }
     });
-    labels.chain(expressions).collect()
+    labels.chain(expressions).filter(|requirement| requirement.label != "resource.type").collect()
+}
+
+/// The label of a series: Google's adapter writes where it is from.
+fn series_label(label: &str) -> String {
+    let mut prefixes = ["metric.labels.", "resource.labels."].iter();
+    let plain = prefixes.find_map(|prefix| label.strip_prefix(prefix));
+    plain.unwrap_or(label).to_owned()
 }
 
 impl Requirement {
@@ -68,11 +78,14 @@ impl Metric {
             || ENGINES.iter().chain(&OTHERS).any(|prefix| series.starts_with(prefix))
     }
 
-    /// The series that it is taken from. vLLM's are often renamed, because other tools do not take colons.
+    /// The series that it is taken from. vLLM's are often renamed, because other tools do not take colons, and Google's
+    /// adapter adds where a series is from, and its type.
     pub(super) fn series(&self) -> String {
-        match self.name.strip_prefix("vllm_") {
+        let of_google = self.name.strip_prefix(GOOGLE).and_then(|rest| rest.rsplit_once('|'));
+        let name = of_google.map_or(self.name.as_str(), |(name, _)| name);
+        match name.strip_prefix("vllm_") {
             Some(rest) => format!("vllm:{rest}"),
-            None => self.name.clone(),
+            None => name.to_owned(),
         }
     }
 

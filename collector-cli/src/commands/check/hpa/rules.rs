@@ -5,7 +5,7 @@ use collector_core::{Check, CheckStatus};
 use collector_promql::Kind;
 
 use super::super::objects::Finding;
-use super::super::scaled_object::MODEL;
+use super::super::scaled_object::{MODEL, is_of_apps, number};
 use super::super::yaml::{Change, Step, To, steps};
 use super::{Hpa, Metric, Source};
 
@@ -29,7 +29,9 @@ impl Hpa {
     pub(in super::super) fn rules(&self, scaled_objects: &[String]) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
         findings.extend(self.version().map(Finding::from));
+        findings.extend(self.numbers());
         findings.push(self.range().into());
+        findings.extend(self.workload());
         findings.extend(self.behavior());
         for metric in &self.metrics {
             let of_metric = metric.rules(self, scaled_objects);
@@ -58,6 +60,34 @@ impl Hpa {
         };
         let remedy = "use apiVersion: autoscaling/v2 (`kubectl get hpa.v2.autoscaling -o yaml`)";
         Some(self.check("version", status, detail).with_remedy(remedy))
+    }
+
+    /// Fields that must be numbers, and are texts.
+    fn numbers(&self) -> Vec<Finding> {
+        let findings = self.not_numbers.iter().map(|(key, value)| {
+            let detail = format!("spec.{key} is {value}, but Kubernetes requires a whole number");
+            let finding = Finding::from(self.check("range", CheckStatus::Fail, detail));
+            match number(value) {
+                Some(number) => finding.fixed_by(steps!["spec", *key], number),
+                None => finding,
+            }
+        });
+        findings.collect()
+    }
+
+    /// What it scales: unlike KEDA, an HPA has no group of its own for a workload without one.
+    fn workload(&self) -> Option<Finding> {
+        let kind = self.kind_without_group.as_deref()?;
+        let detail = format!(
+            "scaleTargetRef has no apiVersion, so the HPA looks for {kind} in the core group, where there is none"
+        );
+        let check = self.check("target", CheckStatus::Fail, detail);
+        if !is_of_apps(kind) {
+            let remedy = format!("set scaleTargetRef.apiVersion to that of {kind}");
+            return Some(check.with_remedy(remedy).into());
+        }
+        let finding = Finding::from(check.with_remedy("set scaleTargetRef.apiVersion: apps/v1"));
+        Some(finding.fixed_by(steps!["spec", "scaleTargetRef", "apiVersion"], "apps/v1"))
     }
 
     fn range(&self) -> Check {
@@ -102,8 +132,10 @@ impl Hpa {
             let path = steps!["spec", "behavior", "scaleDown", "stabilizationWindowSeconds"];
             findings.push(Finding::from(check).fixed_by(path, STABILIZATION));
         }
-        if !self.scales_up {
-            let detail = "behavior.scaleUp.selectPolicy is Disabled, so it never adds replicas";
+        for way in &self.disabled {
+            let verb = if *way == "scaleUp" { "adds" } else { "removes" };
+            let detail =
+                format!("behavior.{way}.selectPolicy is Disabled, so it never {verb} replicas");
             findings.push(self.check("behavior", CheckStatus::Warn, detail).into());
         }
         findings
@@ -206,7 +238,8 @@ impl Metric {
     fn of_target(&self) -> Vec<Finding> {
         let check = |status, detail: String| Check::new("hpa.target", status, detail);
         let kind = self.target.kind.as_str();
-        let is_ratio = RATIOS.iter().any(|end| self.name.ends_with(end));
+        let series = self.series();
+        let is_ratio = RATIOS.iter().any(|end| series.ends_with(end));
         let (fits, why) = match (&self.source, self.kind(is_ratio)) {
             (Source::Pods, _) => ("AverageValue", "metrics of type Pods are means over the pods"),
             (_, Kind::Sum) => (
@@ -298,12 +331,15 @@ fn is_label_value(text: &str) -> bool {
         && is_end(text.bytes().last())
 }
 
-/// Parses a Kubernetes quantity: `5`, `500m`, `1k`, `2Gi`.
+/// Parses a Kubernetes quantity: `5`, `500m`, `1k`, `2Gi`, `1e3`. One with an exponent has no suffix.
 fn quantity(text: &str) -> Option<f64> {
-    const SUFFIXES: [(&str, f64); 11] = [
+    const SUFFIXES: [(&str, f64); 15] = [
         ("Ki", 1024.0),
         ("Mi", 1_048_576.0),
         ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
         ("n", 1e-9),
         ("u", 1e-6),
         ("m", 1e-3),
@@ -312,11 +348,15 @@ fn quantity(text: &str) -> Option<f64> {
         ("G", 1e9),
         ("T", 1e12),
         ("P", 1e15),
+        ("E", 1e18),
     ];
-    let text = text.trim();
     let suffix =
         SUFFIXES.iter().find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, factor)));
-    let (number, factor) = suffix.unwrap_or((text, &1.0));
+    let (number, factor) = match suffix {
+        Some((number, _)) if number.contains(['e', 'E']) => return None,
+        Some(number_and_factor) => number_and_factor,
+        None => (text, &1.0),
+    };
     number.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| number * factor)
 }
 

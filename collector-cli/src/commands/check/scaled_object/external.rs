@@ -116,7 +116,7 @@ impl ScaledObject {
     /// readings or on metrics of pods.
     fn needs_picker(&self) -> bool {
         let of_pods = |trigger: &Trigger| trigger.is_of_collector() || trigger.is_of_engine();
-        self.to_zero() && self.triggers.iter().all(of_pods)
+        self.to_zero() && self.active().all(of_pods)
     }
 }
 
@@ -145,7 +145,7 @@ impl Trigger {
     }
 
     /// Reads the metadata as the scaler does.
-    fn read(&self, namespace: &str) -> Result<collector_keda::Trigger, Invalid> {
+    pub(super) fn read(&self, namespace: &str) -> Result<collector_keda::Trigger, Invalid> {
         collector_keda::Trigger::of(&self.object(namespace))
     }
 

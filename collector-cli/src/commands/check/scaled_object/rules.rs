@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, duration};
 use collector_promql::Limits;
 use serde_json::json;
 
 use super::super::hpa::STABILIZATION;
 use super::super::objects::Finding;
-use super::super::yaml::{Step, steps};
-use super::{Fallback, ScaledObject, Trigger};
+use super::super::yaml::{Step, shown, steps};
+use super::{Fallback, ScaledObject, Trigger, number};
 
 /// Failed polls after which a fallback begins, if the cooldown allows it.
 const FAILURES: u64 = 3;
@@ -34,7 +35,8 @@ impl ScaledObject {
         findings.extend(self.range());
         findings.extend(self.fallback.as_ref().map(|fallback| self.of_fallback(fallback)));
         findings.extend(self.behavior());
-        findings.extend(self.remarks().into_iter().map(Finding::from));
+        findings.extend(self.workload().into_iter().map(Finding::from));
+        findings.extend(self.remarks(context.port).into_iter().map(Finding::from));
         for trigger in &self.triggers {
             let of_trigger = trigger.rules(context, self.to_zero(), self.sees_demand());
             findings.extend(of_trigger.into_iter().map(|mut finding| {
@@ -52,11 +54,14 @@ impl ScaledObject {
 
     /// Fields that must be numbers, and are texts.
     fn numbers(&self) -> Vec<Finding> {
-        let findings = self.not_numbers.iter().map(|(key, value)| {
-            let detail = format!("spec.{key} is {value}, but Kubernetes requires a whole number");
+        let findings = self.not_numbers.iter().map(|(path, value)| {
+            let path: Vec<Step> =
+                ["spec"].iter().chain(*path).map(|key| Step::from(*key)).collect();
+            let detail =
+                format!("{} is {value}, but Kubernetes requires a whole number", shown(&path));
             let finding = Finding::from(self.check("minimum", CheckStatus::Fail, detail));
-            match value.as_str().and_then(|text| text.trim().parse::<u32>().ok()) {
-                Some(number) => finding.fixed_by(steps!["spec", *key], number),
+            match number(value) {
+                Some(number) => finding.fixed_by(path, number),
                 None => finding,
             }
         });
@@ -65,11 +70,11 @@ impl ScaledObject {
 
     fn minimum(&self) -> Finding {
         let to_zero = match self.idle {
-            Some(0) if self.min > 0 => "it scales to zero (idleReplicaCount: 0)",
+            Some(0) if self.min() > 0 => "it scales to zero (idleReplicaCount: 0)",
             _ => "it scales to zero",
         };
         if !self.to_zero() {
-            let detail = format!("at least {} replicas remain while its triggers fail", self.min);
+            let detail = format!("at least {} replicas remain while its triggers fail", self.min());
             return self.check("minimum", CheckStatus::Pass, detail).into();
         }
         if self.fallback.is_some() {
@@ -94,23 +99,34 @@ impl ScaledObject {
     /// Returns after how many failed polls a fallback can begin before the cooldown ends, and adds a longer cooldown where
     /// none can.
     fn with_room(&self, finding: Finding) -> (u64, Finding) {
-        let begins = |failures: u64| {
-            self.polling.saturating_mul(u32::try_from(failures).unwrap_or(u32::MAX))
-        };
-        if let Some(failures) = (1..=FAILURES).rev().find(|count| begins(*count) < self.cooldown) {
+        let begins = |failures: &u64| self.begins(*failures);
+        if let Some(failures) = (0..=FAILURES).rev().find(|it| begins(it) < self.cooldown) {
             return (failures, finding);
         }
-        let cooldown = (begins(FAILURES) * 2).max(Duration::from_secs(super::COOLDOWN_SECONDS));
+        let cooldown = (begins(&FAILURES) * 2).max(Duration::from_secs(super::COOLDOWN_SECONDS));
         (FAILURES, finding.fixed_by(steps!["spec", "cooldownPeriod"], cooldown.as_secs()))
     }
 
+    /// Returns how long triggers fail until a fallback begins: in the poll after `failureThreshold` failed ones.
+    fn begins(&self, failures: u64) -> Duration {
+        let polls = u32::try_from(failures).unwrap_or(u32::MAX).saturating_add(1);
+        self.polling.saturating_mul(polls)
+    }
+
     fn range(&self) -> Option<Finding> {
-        let (min, max) = (self.min, self.max);
+        let (min, max) = (self.min(), self.max);
         if max < min || max == 0 {
             let detail = format!("maxReplicaCount is {max} and minReplicaCount {min}");
             return Some(self.check("minimum", CheckStatus::Fail, detail).into());
         }
-        let idle = self.idle.filter(|idle| *idle >= min)?;
+        if min == max && self.idle.is_none() {
+            let detail =
+                format!("minReplicaCount and maxReplicaCount are {min}, so it never scales");
+            return Some(self.check("minimum", CheckStatus::Warn, detail).into());
+        }
+        // KEDA takes a minimum of 0 for 1 here, and a missing one not.
+        let least = self.min.map_or(0, |min| min.max(1));
+        let idle = self.idle.filter(|idle| *idle >= least)?;
         let detail = format!(
             "idleReplicaCount is {idle}, but must be less than minReplicaCount ({min}), and 0 is the only value that KEDA supports"
         );
@@ -120,14 +136,15 @@ impl ScaledObject {
     fn of_fallback(&self, fallback: &Fallback) -> Finding {
         let Fallback { failures, replicas, behavior } = fallback;
         let check = |status, detail: String| Finding::from(self.check("fallback", status, detail));
-        let failing_for = self.polling.saturating_mul(u32::try_from(*failures).unwrap_or(u32::MAX));
-        let [begins, cooldown] = [failing_for, self.cooldown].map(duration::format);
         let of = |key: &str| steps!["spec", "fallback", key];
-        if *failures == 0 {
-            let finding = check(CheckStatus::Fail, "failureThreshold is missing or 0".to_owned());
+        let Some(failures) = *failures else {
+            let finding = check(CheckStatus::Fail, "failureThreshold is missing".to_owned());
             let (failures, finding) = self.with_room(finding);
             return finding.fixed_by(of("failureThreshold"), failures);
-        }
+        };
+        let (failing_for, polls) = (self.begins(failures), failures.saturating_add(1));
+        let polls = counted(polls, "failed poll", "failed polls");
+        let [begins, cooldown] = [failing_for, self.cooldown].map(duration::format);
         if *replicas == 0 {
             let detail = "replicas is 0: a failing trigger scales a running model to zero";
             let check = self.check("fallback", CheckStatus::Fail, detail);
@@ -136,22 +153,21 @@ impl ScaledObject {
         }
         if self.to_zero() && failing_for >= self.cooldown {
             let detail = format!(
-                "it begins after {begins} ({failures} polls), when the cooldown of {cooldown} is over"
+                "it begins after {begins} ({polls}), when the cooldown of {cooldown} is over"
             );
-            let check = self
-                .check("fallback", CheckStatus::Fail, detail)
-                .with_remedy("failureThreshold x pollingInterval must be less than cooldownPeriod");
+            let check = self.check("fallback", CheckStatus::Fail, detail).with_remedy(
+                "(failureThreshold + 1) x pollingInterval must be less than cooldownPeriod",
+            );
             let (failures, finding) = self.with_room(check.into());
             return finding.fixed_by(of("failureThreshold"), failures);
         }
         if matches!(behavior.as_str(), "static" | "currentReplicasIfLower") {
             let sets = if behavior == "static" { "sets" } else { "leaves at most" };
-            let detail = format!(
-                "after {failures} failed polls it {sets} {replicas} replicas, even if more are running"
-            );
+            let detail =
+                format!("after {polls} it {sets} {replicas} replicas, even if more are running");
             let check = self.check("fallback", CheckStatus::Warn, detail);
             return Finding::from(
-                check.with_remedy("set fallback.behavior: currentReplicasIfHigher"),
+                check.with_remedy("set fallback.behavior: currentReplicasIfHigher (KEDA 2.17)"),
             )
             .fixed_by(of("behavior"), IF_HIGHER);
         }
@@ -165,10 +181,25 @@ impl ScaledObject {
         } else {
             String::new()
         };
-        check(CheckStatus::Pass, format!("it begins after {begins}{before}"))
+        if let Some(target) = &self.formula
+            && !target.parse::<u32>().is_ok_and(|target| target > 0)
+        {
+            let detail = format!(
+                "KEDA has no fallback beside a formula whose target is no whole number ({target:?})"
+            );
+            return check(CheckStatus::Warn, detail);
+        }
+        let newer = self.triggers.iter().filter(|trigger| trigger.needs_newer_fallback());
+        let newer: Vec<String> = newer.map(|trigger| trigger.number().to_string()).collect();
+        let newer = match newer.len() {
+            0 => String::new(),
+            1 => format!("; for trigger {} it needs KEDA 2.18", newer.concat()),
+            _ => format!("; for triggers {} it needs KEDA 2.18", newer.join(", ")),
+        };
+        check(CheckStatus::Pass, format!("it begins after {begins}{before}{newer}"))
     }
 
-    fn behavior(&self) -> Option<Finding> {
+    fn behavior(&self) -> Vec<Finding> {
         const PATH: [&str; 6] = [
             "spec",
             "advanced",
@@ -177,16 +208,46 @@ impl ScaledObject {
             "scaleDown",
             "stabilizationWindowSeconds",
         ];
-        self.stabilization.filter(|seconds| *seconds == 0)?;
+        let disabled = self.disabled.iter().map(|way| {
+            let ends = if *way == "scaleUp" {
+                "adds replicas above the minimum"
+            } else {
+                "removes replicas"
+            };
+            let detail = format!("{way}.selectPolicy is Disabled, so its HPA never {ends}");
+            Finding::from(self.check("behavior", CheckStatus::Warn, detail))
+        });
+        let mut findings: Vec<Finding> = disabled.collect();
+        if self.stabilization != Some(0) {
+            return findings;
+        }
         let detail = "scaleDown.stabilizationWindowSeconds is 0, so each dip of the load removes replicas, which take minutes \
                       to start again";
         let remedy = format!("set it to {STABILIZATION}, which is the default");
         let check = self.check("behavior", CheckStatus::Warn, detail).with_remedy(remedy);
-        Some(Finding::from(check).fixed_by(PATH.map(Step::from).to_vec(), STABILIZATION))
+        findings.push(Finding::from(check).fixed_by(PATH.map(Step::from).to_vec(), STABILIZATION));
+        findings
+    }
+
+    /// What it scales, and fields that KEDA does not have.
+    fn workload(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        if let Some(kind) = &self.kind_without_group {
+            let detail = format!(
+                "scaleTargetRef.kind is {kind} without apiVersion, so KEDA looks for it in apps/v1"
+            );
+            let check = self.check("target", CheckStatus::Fail, detail);
+            checks.push(
+                check.with_remedy(format!("set scaleTargetRef.apiVersion to that of {kind}")),
+            );
+        }
+        let unknown = self.unknown.iter();
+        checks.extend(unknown.map(|detail| self.check("fields", CheckStatus::Warn, detail)));
+        checks
     }
 
     /// What is not wrong, and changes the meaning of everything else.
-    fn remarks(&self) -> Vec<Check> {
+    fn remarks(&self, port: u16) -> Vec<Check> {
         let mut checks = Vec::new();
         if let Some(annotation) = &self.paused {
             let detail = format!("it is paused (annotation {annotation})");
@@ -196,9 +257,16 @@ impl ScaledObject {
             let detail = "advanced.scalingModifiers.formula replaces the values of its triggers, and is not checked";
             checks.push(self.check("formula", CheckStatus::Skip, detail));
         }
-        let is_zero = |trigger: &Trigger| trigger.is_of_engine() && trigger.is_zero_if_empty();
-        if self.to_zero() && !self.triggers.is_empty() && self.triggers.iter().all(is_zero) {
-            let detail = "at zero replicas each of its triggers is 0 (empty=zero), so nothing starts the first replica";
+        if self.to_zero() && !self.triggers.is_empty() && self.active().next().is_none() {
+            let detail = "its triggers are all of CPU and memory, which start no replica";
+            let check = self.check("minimum", CheckStatus::Fail, detail);
+            checks.push(check.with_remedy("set spec.minReplicaCount: 1"));
+            return checks;
+        }
+        let is_zero =
+            |trigger: &Trigger| trigger.is_of_engine() && trigger.is_zero_without_pods(port);
+        if self.to_zero() && !self.triggers.is_empty() && self.active().all(is_zero) {
+            let detail = "at zero replicas no pod has the series of its triggers, which is 0, so nothing starts the first replica";
             checks.push(
                 self.check("minimum", CheckStatus::Warn, detail).with_remedy(
                     "add a trigger on the endpoint picker's queue, which holds requests while there are no pods",
@@ -207,7 +275,7 @@ impl ScaledObject {
         }
         if self.to_zero()
             && !self.triggers.is_empty()
-            && self.triggers.iter().all(Trigger::counts_waiting_only)
+            && self.active().all(Trigger::counts_waiting_only)
         {
             let detail = "its triggers count waiting requests alone, so it scales to zero while requests run";
             checks.push(
@@ -220,7 +288,7 @@ impl ScaledObject {
 
     /// Returns whether a trigger may be active while there are no pods: one that needs no series of model servers.
     fn sees_demand(&self) -> bool {
-        self.triggers.iter().any(|trigger| !trigger.is_of_engine())
+        self.active().any(|trigger| !trigger.is_of_engine())
     }
 }
 

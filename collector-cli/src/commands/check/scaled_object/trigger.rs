@@ -6,33 +6,55 @@ use collector_promql::{Described, Kind, Limits, describe};
 
 use super::super::objects::Finding;
 use super::super::yaml::{Change, Step, To, steps};
-use super::Trigger;
 use super::rules::Context;
+use super::{Trigger, is_false};
 use crate::output::{ALLOCATION_SERIES, REPLICA_SERIES, SUPPLY_SERIES};
 /// Labels that identify a namespace.
-const NAMESPACE: [&str; 4] =
-    ["namespace", "exported_namespace", "k8s_namespace_name", "kubernetes_namespace"];
+const NAMESPACE: [&str; 5] = [
+    "namespace",
+    "exported_namespace",
+    "k8s_namespace_name",
+    "kubernetes_namespace",
+    "dynamo_namespace",
+];
 /// Labels that identify a model, its pods or its pool.
-pub(in super::super) const MODEL: [&str; 10] = [
+pub(in super::super) const MODEL: [&str; 26] = [
     "model_name",
     "target_model_name",
+    "served_model_name",
     "model",
+    "model_id",
     "variant_name",
+    "target_name",
     "inference_pool",
     "deployment",
     "statefulset",
+    "workload",
+    "release",
+    "isvc_name",
     "pod",
+    "container",
     "service",
+    "job",
+    "instance",
     "endpoint_name",
+    "name",
+    "exported_pod",
+    "exported_container",
+    "exported_service",
+    "exported_job",
+    "dynamo_namespace",
+    "dynamo_component",
 ];
-/// Prefixes of metrics that only the pods of model servers have.
-pub(in super::super) const ENGINES: [&str; 16] = [
+/// Prefixes of metrics that only the pods of model servers have, and names that NIM writes without one.
+pub(in super::super) const ENGINES: [&str; 21] = [
     "vllm:",
     "vllm_",
     "sglang:",
     "sglang_",
     "trtllm_",
     "nv_trt_llm_",
+    "nv_inference_",
     "tgi_",
     "tokenspeed:",
     "lmdeploy:",
@@ -43,6 +65,10 @@ pub(in super::super) const ENGINES: [&str; 16] = [
     "ray_sglang",
     "kserve_vllm:",
     "kserve_sglang:",
+    "num_requests_running",
+    "num_requests_waiting",
+    "gpu_cache_usage_perc",
+    "kv_cache_usage_perc",
 ];
 
 impl Trigger {
@@ -85,17 +111,21 @@ impl Trigger {
         }
         if let Some(address) = self.text("serverAddress")
             && !is_guarded(address, context.port)
-            && self.text("ignoreNullValues") != Some("false")
+            && !self.fails_if_empty()
         {
             let detail = format!(
                 "KEDA reads an empty answer of {address} as 0, because ignoreNullValues is not \"false\""
             );
-            let check = check("address", CheckStatus::Warn, detail).with_remedy(
-                "set serverAddress to this collector (promql.enabled), or ignoreNullValues: \"false\"",
-            );
-            findings.push(
-                Finding::from(check).fixed_by(self.metadata_path("ignoreNullValues"), "false"),
-            );
+            let check = check("address", CheckStatus::Warn, detail);
+            // At zero replicas it would always fail then, and the fallback would start a replica again and again.
+            findings.push(if to_zero && others && self.is_of_engine() {
+                let remedy = "set serverAddress to this collector (promql.enabled), and queryParameters: \"empty=zero\"";
+                check.with_remedy(remedy).into()
+            } else {
+                let remedy = "set serverAddress to this collector (promql.enabled), or ignoreNullValues: \"false\"";
+                Finding::from(check.with_remedy(remedy))
+                    .fixed_by(self.metadata_path("ignoreNullValues"), "false")
+            });
         }
         let has_modes = ["authModes", "authMode"].iter().any(|key| self.text(key).is_some());
         if self.has_authentication && !has_modes {
@@ -130,8 +160,8 @@ impl Trigger {
     /// A number in the metadata: a target divides, so it must be greater than 0.
     pub(super) fn number_rule(&self, key: &str, is_target: bool) -> Option<Finding> {
         let text = self.text(key)?;
-        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-        let wrong = match number {
+        // KEDA reads it as JSON, which has no `.5`, no `+5` and no `Inf`.
+        let wrong = match serde_json::from_str::<f64>(text).ok() {
             None => "is not a number",
             Some(number) if is_target && number <= 0.0 => "must be greater than 0",
             Some(_) => return None,
@@ -142,6 +172,9 @@ impl Trigger {
 
     /// Whether the type of metric fits a sum or a ratio.
     pub(super) fn metric_type_rule(&self, kind: Kind, name: &str) -> Option<Finding> {
+        if self.in_formula {
+            return None;
+        }
         let known = ["AverageValue", "Value"].contains(&self.metric_type.as_str());
         let (fits, why) = match kind {
             Kind::Sum => ("AverageValue", "a sum must be divided by the replicas"),
@@ -170,6 +203,7 @@ impl Trigger {
         others: bool,
     ) -> Vec<Finding> {
         let check = |status, detail: String| Check::new("scaled-object.query", status, detail);
+        let query = query.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut findings: Vec<Finding> = Vec::new();
         for (selector, labels) in &described.selectors {
             let has = |wanted: &[&str]| labels.iter().any(|label| wanted.contains(&label.as_str()));
@@ -186,7 +220,7 @@ impl Trigger {
         let of_engine = described.selectors.iter().find(|(selector, _)| is_of_engine(selector));
         if let Some((selector, _)) = of_engine
             && to_zero
-            && !self.is_zero_if_empty()
+            && !self.is_zero_without_pods(context.port)
         {
             let detail = format!(
                 "without pods {selector} has no series: at zero replicas this trigger fails, and a fallback adds a \
@@ -208,7 +242,25 @@ impl Trigger {
             }
             findings.push(finding);
         }
-        findings.extend(self.metric_type_rule(described.kind, "query"));
+        if let Some((selector, _)) = of_engine
+            && !described.is_aggregated
+        {
+            let detail = format!(
+                "each pod has a series {selector}, and {query} does not aggregate them: from the second pod on KEDA gets several \
+                 elements, which is an error"
+            );
+            findings.push(
+                check(CheckStatus::Warn, detail)
+                    .with_remedy("write sum(…), max(…) or avg(…)")
+                    .into(),
+            );
+        }
+        let kind = match described.selectors.as_slice() {
+            // A number of replicas, which is the maximum of one series for example, is what an HPA divides by 1.
+            [(selector, _)] if name_of(selector).ends_with("_replicas") => Kind::Sum,
+            _ => described.kind,
+        };
+        findings.extend(self.metric_type_rule(kind, "query"));
         if findings.is_empty() {
             findings.push(check(CheckStatus::Pass, format!("{query} follows the rules")).into());
         }
@@ -223,7 +275,7 @@ impl Trigger {
     /// Returns whether all series of its query are those of readings, which `serve` holds itself.
     pub(super) fn is_of_readings(&self) -> bool {
         self.all_selectors(|selector| {
-            let name = selector.split('{').next().unwrap_or_default();
+            let name = name_of(selector);
             REPLICA_SERIES.iter().any(|series| series.name == name)
                 || ALLOCATION_SERIES.iter().any(|series| series.name == name)
                 || SUPPLY_SERIES.iter().any(|series| series.name == name)
@@ -242,7 +294,7 @@ impl Trigger {
             return self.is_on_waiting();
         }
         self.all_selectors(|selector| {
-            let name = selector.split('{').next().unwrap_or_default();
+            let name = name_of(selector);
             name.contains("queue") || name.contains("waiting")
         })
     }
@@ -257,14 +309,48 @@ impl Trigger {
         !described.selectors.is_empty() && selectors.all(|(selector, _)| condition(selector))
     }
 
-    /// Returns whether the collector takes an empty answer to its query for 0.
-    pub(super) fn is_zero_if_empty(&self) -> bool {
-        self.text("queryParameters").is_some_and(|text| text.contains("empty=zero"))
+    /// Returns whether an empty answer to its query is 0: to the collector, or to KEDA where it asks another server.
+    pub(super) fn is_zero_without_pods(&self, port: u16) -> bool {
+        if self.text("serverAddress").is_some_and(|address| is_guarded(address, port)) {
+            return self.text("queryParameters").is_some_and(|text| text.contains("empty=zero"));
+        }
+        !self.fails_if_empty()
+    }
+
+    /// Returns the parameters that KEDA sends with its query. `namespace` is one, which Thanos behind OpenShift's proxy needs.
+    pub(super) fn parameters(&self) -> String {
+        let namespace = self.text("namespace").map(|namespace| format!("namespace={namespace}"));
+        let others = self.text("queryParameters").map(str::to_owned);
+        namespace.into_iter().chain(others).collect::<Vec<_>>().join(",")
+    }
+
+    /// Returns whether KEDA takes an empty answer to its query for an error.
+    pub(super) fn fails_if_empty(&self) -> bool {
+        self.metadata.get("ignoreNullValues").is_some_and(is_false)
+    }
+
+    /// Returns whether a fallback needs KEDA 2.18: before, it is for `AverageValue` alone, and its target is rounded down.
+    pub(super) fn needs_newer_fallback(&self) -> bool {
+        if self.in_formula {
+            return false;
+        }
+        let target = match self.kind.as_str() {
+            "prometheus" => self.text("threshold").and_then(|text| text.parse::<f64>().ok()),
+            #[cfg(feature = "keda")]
+            _ if self.is_of_collector() => self.read("").ok().map(|it| it.target.get()),
+            _ => None,
+        };
+        self.metric_type == "Value" || target.is_some_and(|target| target.fract() != 0.0)
     }
 
     pub(super) fn metadata_path(&self, key: &str) -> Vec<Step> {
         steps!["spec", "triggers", self.index, "metadata", key]
     }
+}
+
+/// The name of a selector's metric.
+fn name_of(selector: &str) -> &str {
+    selector.split('{').next().unwrap_or_default()
 }
 
 fn is_of_engine(selector: &str) -> bool {

@@ -4,7 +4,7 @@
 use collector_core::{Check, CheckStatus};
 use collector_promql::{Guard, Limits, describe};
 
-use super::super::present::{present, read_by_keda};
+use super::super::present::{present, read_by_keda, read_by_strict_keda};
 use super::ScaledObject;
 
 impl ScaledObject {
@@ -20,8 +20,9 @@ impl ScaledObject {
             let query = trigger.text("query").filter(|query| describe(query, limits).is_ok());
             let Some(query) = query else { continue };
             let (status, detail) = if let Some(guard) = guard {
-                let parameters = trigger.text("queryParameters").unwrap_or_default();
-                present(guard, query, parameters, read_by_keda).await
+                let read =
+                    if trigger.fails_if_empty() { read_by_strict_keda } else { read_by_keda };
+                present(guard, query, &trigger.parameters(), read).await
             } else {
                 let detail = format!(
                     "{query} is not run: no server is set (prometheus.url), and `serve` alone answers queries from readings"

@@ -9,7 +9,7 @@ apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata: {name: llama, namespace: prod}
 spec:
-  scaleTargetRef: {kind: Deployment, name: llama}
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: llama}
   minReplicas: 1
   maxReplicas: 8
   behavior: {scaleDown: {stabilizationWindowSeconds: 300}}
@@ -46,6 +46,20 @@ fn a_good_object_passes() {
     let saturation = [("vllm:num_requests_waiting", "llm_d_epp_flow_control_pool_saturation")];
     let value = ("type: AverageValue, averageValue: \"5\"", "type: Value, value: 700m");
     assert_eq!(found(&[saturation[0], value, ("model_name", "inference_pool")]), []);
+}
+
+#[test]
+fn metrics_of_googles_adapter_are_known() {
+    let name =
+        ("vllm:num_requests_waiting", "prometheus.googleapis.com|vllm:num_requests_waiting|gauge");
+    let label =
+        ("model_name: llama", "metric.labels.model_name: llama, resource.type: prometheus_target");
+    assert_eq!(found(&[name, label]), []);
+    let hpa = Hpa::of(
+        &serde_saphyr::from_str(&GOOD.replace(name.0, name.1).replace(label.0, label.1)).unwrap(),
+    );
+    let query = r#"sum(vllm:num_requests_waiting{model_name="llama",namespace="prod"})"#;
+    assert_eq!(hpa.metrics[0].query(Some("prod")).as_deref(), Some(query));
 }
 
 #[cfg(feature = "keda")]
@@ -141,6 +155,13 @@ fn ranges_and_behavior_that_do_not_scale_are_found() {
         Warn,
         "never adds",
     );
+    check_found(
+        &[("scaleDown: {", "scaleDown: {selectPolicy: Disabled, ")],
+        Warn,
+        "never removes replicas",
+    );
+    check_found(&[("maxReplicas: 8", "maxReplicas: \"8\"")], Fail, "spec.maxReplicas is \"8\"");
+    check_found(&[("apiVersion: apps/v1, ", "")], Fail, "looks for Deployment in the core group");
     check_found(&[("autoscaling/v2", "autoscaling/v2beta2")], Fail, "not autoscaling/v2");
     check_found(&[("type: External", "type: Resource")], Skip, "not checked");
 }
@@ -157,9 +178,25 @@ fn the_example_passes() {
 
 #[test]
 fn quantities_are_read_as_kubernetes_writes_them() {
-    for (text, value) in [("5", 5.0), ("500m", 0.5), ("1k", 1000.0), ("2Ki", 2048.0), ("1e1", 10.0)]
-    {
+    for (text, value) in [
+        ("5", 5.0),
+        ("+.5", 0.5),
+        ("500m", 0.5),
+        ("500000000n", 500_000_000.0 * 1e-9),
+        ("7u", 7e-6),
+        ("1k", 1000.0),
+        ("2Ki", 2048.0),
+        ("1Ti", f64::from(1 << 20).powi(2)),
+        ("2E", 2e18),
+        ("1Ei", f64::from(1 << 20).powi(3)),
+        ("1Pi", f64::from(1 << 25).powi(2)),
+        ("1e1", 10.0),
+        ("1E3", 1000.0),
+        ("25e-1", 2.5),
+    ] {
         assert_eq!(quantity(text), Some(value), "{text}");
     }
-    assert_eq!(quantity("five"), None);
+    for text in ["five", "", "1e", "1e3k", "1E3Ki", "1 k", " 5", "inf", "nan", "5K", "1mm"] {
+        assert_eq!(quantity(text), None, "{text:?}");
+    }
 }

@@ -75,16 +75,155 @@ fn settings_that_scale_to_zero_in_an_outage_are_found() {
         "maxReplicaCount is 2 and minReplicaCount 3",
     );
     check_found(&[("failureThreshold: 3, ", "")], Fail, "failureThreshold is missing");
+    assert_eq!(
+        found(&[("failureThreshold: 3", "failureThreshold: 0")]),
+        [],
+        "the first failed poll"
+    );
+    let three = ("failureThreshold: 3", "failureThreshold: \"3\"");
+    check_found(&[three], Fail, "spec.fallback.failureThreshold is \"3\", but Kubernetes");
+    check_found(&[("replicas: 1,", "replicas: \"2\",")], Fail, "spec.fallback.replicas is \"2\"");
     check_found(&[("replicas: 1,", "replicas: 0,")], Fail, "replicas is 0");
     check_found(
-        &[("cooldownPeriod: 300", "cooldownPeriod: 90")],
+        &[("cooldownPeriod: 300", "cooldownPeriod: 120")],
         Fail,
-        "begins after 1m30s (3 polls)",
+        "begins after 2m (4 failed polls)",
     );
-    check_found(&[(", behavior: currentReplicasIfHigher", "")], Warn, "sets 1 replicas, even if");
+    assert_eq!(found(&[("cooldownPeriod: 300", "cooldownPeriod: 121")]), []);
+    check_found(
+        &[(", behavior: currentReplicasIfHigher", "")],
+        Warn,
+        "after 4 failed polls it sets 1 replicas, even if",
+    );
     check_found(&[("IfHigher", "IfLower")], Warn, "leaves at most 1 replicas, even if more are");
     check_found(&[("IfHigher", "IfHighr")], Skip, "it may remove running replicas");
     assert_eq!(found(&[("IfHigher", "")]), []);
+}
+
+#[test]
+fn objects_that_never_scale_are_found() {
+    use CheckStatus::{Fail, Warn};
+    let between = |min: &str| ("minReplicaCount: 0", format!("{min}\n  maxReplicaCount: 4"));
+    let (from, four) = between("minReplicaCount: 4");
+    check_found(&[(from, &four)], Warn, "are 4, so it never scales");
+    let (from, idle) = between("minReplicaCount: 4\n  idleReplicaCount: 0");
+    assert_eq!(found(&[(from, &idle)]), [], "it scales between 0 and 4");
+    for (way, says) in [("scaleUp", "never adds replicas"), ("scaleDown", "never removes replicas")]
+    {
+        let behavior = format!(
+            "cooldownPeriod: 300\n  advanced: {{horizontalPodAutoscalerConfig: {{behavior: {{{way}: {{selectPolicy: \
+             Disabled}}}}}}}}"
+        );
+        check_found(&[("cooldownPeriod: 300", &behavior)], Warn, says);
+    }
+    let target = "scaleTargetRef: {name: llama}";
+    let set = "scaleTargetRef: {kind: LeaderWorkerSet, name: llama}";
+    check_found(
+        &[(target, set)],
+        Fail,
+        "LeaderWorkerSet without apiVersion, so KEDA looks for it in apps",
+    );
+    for right in [
+        "scaleTargetRef: {kind: StatefulSet, name: llama}",
+        "scaleTargetRef: {apiVersion: leaderworkerset.x-k8s.io/v1, kind: LeaderWorkerSet, name: llama}",
+    ] {
+        assert_eq!(found(&[(target, right)]), [], "{right}");
+    }
+    // KEDA takes a given minimum of 0 for 1 here, and a missing one not.
+    let idle = ("minReplicaCount: 0", "minReplicaCount: 0\n  idleReplicaCount: 0");
+    assert_eq!(found(&[idle]), []);
+    let idle = ("minReplicaCount: 0", "idleReplicaCount: 0");
+    check_found(&[idle], Fail, "must be less than minReplicaCount");
+}
+
+#[test]
+fn cpu_and_memory_start_no_replica() {
+    use CheckStatus::{Fail, Skip, Warn};
+    let cpu = "triggers:\n    - {type: cpu, metricType: Utilization, metadata: {value: \"70\"}}";
+    let running = [
+        ("triggers:", cpu),
+        ("llm_d_epp_request_running", "vllm:num_requests_running"),
+        ("threshold: \"5\"", "threshold: \"5\"\n        queryParameters: \"empty=zero\""),
+    ];
+    let has = |found: &[(CheckStatus, String)], status: CheckStatus, says: &str| {
+        assert!(found.iter().any(|(is, text)| *is == status && text.contains(says)), "{found:?}");
+    };
+    has(&found(&running), Skip, "triggers of type \"cpu\" are not checked");
+    has(&found(&running), Warn, "nothing starts the first replica");
+    let waiting = ("llm_d_epp_request_running", "llm_d_epp_flow_control_queue_size");
+    has(&found(&[running[0], waiting]), Warn, "scales to zero while requests run");
+    has(&found(&[("type: prometheus", "type: memory")]), Fail, "which start no replica");
+}
+
+#[test]
+fn the_namespace_of_a_trigger_is_a_parameter_of_its_query() {
+    let with = |keys: &str| {
+        let text = GOOD.replace("threshold: \"5\"", &format!("threshold: \"5\"\n        {keys}"));
+        ScaledObject::of(&serde_saphyr::from_str(&text).unwrap()).triggers[0].parameters()
+    };
+    assert_eq!(with("namespace: a"), "namespace=a");
+    assert_eq!(with("namespace: a\n        queryParameters: empty=zero"), "namespace=a,empty=zero");
+    assert_eq!(with("queryParameters: empty=zero"), "empty=zero");
+    assert_eq!(with(""), "");
+}
+
+#[test]
+fn fields_that_keda_does_not_have_are_found() {
+    use CheckStatus::Warn;
+    for (from, to, says) in [
+        (
+            "cooldownPeriod: 300",
+            "cooldownPeriod: 300\n  maxReplicas: 4",
+            "no field spec.maxReplicas, so nothing reads it: did you mean maxReplicaCount?",
+        ),
+        (
+            "type: prometheus",
+            "type: prometheus\n      pollingInterval: 5",
+            "no field spec.triggers[0].pollingInterval, so nothing reads it: it belongs to spec",
+        ),
+        (
+            "threshold: \"5\"",
+            "threshold: \"5\"\n        metricType: Value",
+            "spec.triggers[0].metadata.metricType, so nothing reads it: it belongs to the trigger",
+        ),
+        (
+            "threshold: \"5\"",
+            "threshold: \"5\"\n        ignoreNullValue: \"false\"",
+            "did you mean ignoreNullValues?",
+        ),
+    ] {
+        check_found(&[(from, to)], Warn, says);
+    }
+    let right = "threshold: \"5\"\n        metricName: a\n        unsafeSsl: \"true\"\n        timeout: \"1000\"";
+    assert_eq!(found(&[("threshold: \"5\"", right)]), []);
+}
+
+#[test]
+fn a_fallback_that_needs_a_newer_keda_says_so() {
+    let detail = |changes: &[(&str, &str)]| {
+        let text = changes.iter().fold(GOOD.to_owned(), |text, (from, to)| text.replace(from, to));
+        let object = ScaledObject::of(&serde_saphyr::from_str(&text).unwrap());
+        let fallback = object.fallback.clone().unwrap();
+        object.of_fallback(&fallback).check.detail
+    };
+    let ends = "it begins after 2m, before the cooldown of 5m is over";
+    assert!(detail(&[]).ends_with(ends));
+    for newer in [("AverageValue", "Value"), ("\"5\"", "\"0.8\"")] {
+        assert!(detail(&[newer]).ends_with(&format!("{ends}; for trigger 1 it needs KEDA 2.18")));
+    }
+    let formula = |target: &str| {
+        format!(
+            "cooldownPeriod: 300\n  advanced: {{scalingModifiers: {{formula: a + b, target: {target:?}}}}}"
+        )
+    };
+    let changed = |target: &str| detail(&[("cooldownPeriod: 300", &formula(target))]);
+    assert!(changed("2").ends_with(ends));
+    assert!(
+        changed("0.8").contains("no fallback beside a formula whose target is no whole number")
+    );
+    let value = [("cooldownPeriod: 300", &*formula("2")), ("AverageValue", "Value")];
+    let [(status, text)] = found(&value).try_into().unwrap();
+    assert_eq!((status, text.contains("formula replaces")), (CheckStatus::Skip, true));
 }
 
 #[test]
@@ -126,16 +265,61 @@ fn triggers_that_misread_answers_are_found() {
     check_found(&[("sum(", "max(")], Warn, "metricType is AverageValue");
     check_found(&[("sum(", "sum((")], Fail, "its query is invalid");
     check_found(&[("\"5\"", "5")], Fail, "metadata.threshold is 5");
-    check_found(&[("threshold", "treshold")], Fail, "metadata.threshold is missing");
-    check_found(&[("type: prometheus", "type: cpu")], Skip, "not checked");
+    let [(_, unknown), (_, missing)] = found(&[("threshold", "treshold")]).try_into().unwrap();
+    assert!(unknown.contains("did you mean threshold?"), "{unknown}");
+    assert!(missing.contains("metadata.threshold is missing"), "{missing}");
+    check_found(&[("type: prometheus", "type: kafka")], Skip, "not checked");
     check_found(&[("\"5\"", "\"0\"")], Fail, "must be greater than 0");
-    check_found(&[("\"5\"", "\"five\"")], Fail, "is not a number");
+    for wrong in ["five", ".5", "+5", "Inf", "0x10"] {
+        check_found(&[("\"5\"", &format!("{wrong:?}"))], Fail, "is not a number");
+    }
     check_found(&[("AverageValue", "Utilization")], Fail, "metricType is Utilization");
     let reference = ("type: prometheus", "type: prometheus\n      authenticationRef: {name: a}");
     check_found(&[reference], Warn, "without authModes, here or in the TriggerAuthentication");
     for key in ["authModes", "authMode"] {
         let modes = format!("threshold: \"5\"\n        {key}: bearer");
         assert_eq!(found(&[reference, ("threshold: \"5\"", &modes)]), [], "{key}");
+    }
+}
+
+#[test]
+fn queries_that_scale_wrongly_are_found() {
+    use CheckStatus::Warn;
+    let (queue, running) = ("llm_d_epp_request_running", "vllm:num_requests_running");
+    let address = "http://collector.monitoring:9464";
+    // A number of replicas is divided by 1, however its one series is read.
+    let wva = [(queue, "wva_desired_replicas"), ("sum(", "max(")];
+    assert_eq!(found(&wva), []);
+    check_found(
+        &[wva[0], wva[1], ("AverageValue", "Value")],
+        Warn,
+        "must be divided by the replicas",
+    );
+    let min = ("minReplicaCount: 0", "minReplicaCount: 1");
+    let raw = ("sum(llm_d_epp_request_running", "(vllm:num_requests_waiting");
+    check_found(&[raw, min], Warn, "from the second pod on KEDA gets several elements");
+    let nim = (queue, "num_requests_running");
+    check_found(&[nim], Warn, "at zero replicas this trigger fails");
+    check_found(&[(r#"namespace="prod""#, r#"namespace!="""#)], Warn, "selects every namespace");
+    check_found(
+        &[(r#"model_name="org/llama""#, r#"model_name=~".+""#)],
+        Warn,
+        "selects every model",
+    );
+    for of_model in ["job", "container", "exported_pod", "served_model_name", "isvc_name"] {
+        assert_eq!(found(&[("model_name", of_model)]), [], "{of_model}");
+    }
+    // KEDA itself takes the empty answer of a Prometheus for 0.
+    let direct = [(queue, running), (address, "http://prometheus:9090")];
+    let [(_, zero), (_, reads)] = found(&direct).try_into().unwrap();
+    assert!(zero.contains("nothing starts the first replica"), "{zero}");
+    assert!(reads.contains("reads an empty answer"), "{reads}");
+    let strict = ("\"5\"", "\"5\"\n        ignoreNullValues: \"false\"");
+    check_found(&[direct[0], direct[1], strict], Warn, "at zero replicas this trigger fails");
+    for strict in ["false", "False", "0"] {
+        let ignore = format!("\"5\"\n        ignoreNullValues: {strict:?}");
+        let changes = [(address, "http://prometheus:9090"), ("\"5\"", &*ignore)];
+        assert_eq!(found(&changes), [], "{strict}");
     }
 }
 
