@@ -116,7 +116,8 @@ pub(crate) const ENGINES: [Builtin; 21] = [
         rank_labels: &["dp_rank"],
         role_label: Some("engine_type"),
         metrics: &[
-            // Series by priority are exported beside their total, which has no priority.
+            // Gauges by priority are exported beside their total, which has none. Counters have each request once, under
+            // its own priority.
             (
                 Q::Waiting,
                 &["sglang:num_queue_reqs{priority=\"\"} \
@@ -136,13 +137,13 @@ pub(crate) const ENGINES: [Builtin; 21] = [
             ),
             (Q::BlockSize, &["sglang:cache_config_info[page_size]", "sglang:page_size"]),
             (Q::NumGpuBlocks, &["sglang:cache_config_info[num_pages]", "sglang:num_pages"]),
-            (Q::RequestsTotal, &["sglang:num_requests_total{priority=\"\"}"]),
+            (Q::RequestsTotal, &["sglang:num_requests_total"]),
             (Q::PromptTokensSum, &["sglang:prompt_tokens_histogram_sum"]),
             (Q::PromptTokensCount, &["sglang:prompt_tokens_histogram_count"]),
-            (Q::PromptTokensTotal, &["sglang:prompt_tokens_total{priority=\"\"}"]),
+            (Q::PromptTokensTotal, &["sglang:prompt_tokens_total"]),
             (Q::GenerationTokensSum, &["sglang:generation_tokens_histogram_sum"]),
             (Q::GenerationTokensCount, &["sglang:generation_tokens_histogram_count"]),
-            (Q::GenerationTokensTotal, &["sglang:generation_tokens_total{priority=\"\"}"]),
+            (Q::GenerationTokensTotal, &["sglang:generation_tokens_total"]),
             (Q::TtftSum, &["sglang:time_to_first_token_seconds_sum"]),
             (Q::TtftCount, &["sglang:time_to_first_token_seconds_count"]),
             (
@@ -159,7 +160,7 @@ pub(crate) const ENGINES: [Builtin; 21] = [
                     "sglang:time_per_output_token_seconds_count",
                 ],
             ),
-            (Q::CachedTokensTotal, &["sglang:cached_tokens_total{priority=\"\"}"]),
+            (Q::CachedTokensTotal, &["sglang:cached_tokens_total"]),
             (Q::QueueTimeSum, &["sglang:queue_time_seconds_sum"]),
             (Q::QueueTimeCount, &["sglang:queue_time_seconds_count"]),
         ],

@@ -185,3 +185,21 @@ async fn prefill_and_decode_pods_each_report_their_side_of_a_request() {
     assert_eq!(roles, ["decode", "prefill"]);
     assert_eq!(load(&sample), [Some(120), Some(512), Some(128), Some(200), Some(20)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_by_priority_are_counted_once_each() {
+    // Gauges have a series for each priority and one for all; counters have a series for each priority alone.
+    let mut rows = Vec::new();
+    for row in Pod::new("m-0", 6, 20, 0.5).sglang(&[]) {
+        for (priority, part) in [("0", 0.25), ("7", 0.75)] {
+            let mut of_priority = Row { slope: row.slope * part, ..row.clone() };
+            of_priority.set("priority", priority);
+            rows.push(of_priority);
+        }
+        rows.extend((row.slope <= 0.0).then_some(row));
+    }
+    let Some(server) = served(&rows, USUAL).await else { return };
+    let sample = Reader::new(&server.url()).sample(MODEL).await;
+    assert_eq!(gauges_of(&sample), pod("m-0", 6, 20, 50));
+    assert_eq!(load(&sample), [Some(120), Some(512), Some(128), Some(200), Some(20)]);
+}
