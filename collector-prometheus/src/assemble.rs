@@ -200,7 +200,13 @@ impl<'a> Assembly<'a> {
             let sums = if replica.is_empty() {
                 &mut model.rates
             } else {
-                model.replica_rates.entry((replica.into(), key.into())).or_default()
+                let of_replica = model.replica_rates.entry(replica.into()).or_default();
+                let known = of_replica.iter().position(|(known, _)| **known == *key);
+                let at = known.unwrap_or_else(|| {
+                    of_replica.push((key.into(), Sums::new()));
+                    of_replica.len() - 1
+                });
+                &mut of_replica[at].1
             };
             match sums.iter_mut().find(|(of, id, _)| (*of, *id) == (engine, leaf)) {
                 Some((_, _, known)) => *known = same_or_nan(*known, value),

@@ -186,6 +186,46 @@ async fn prefill_and_decode_pods_each_report_their_side_of_a_request() {
     assert_eq!(load(&sample), [Some(120), Some(512), Some(128), Some(200), Some(20)]);
 }
 
+/// The series of an SGLang server whose gauges are those of each of these ranks; its counters are of no rank.
+fn sglang_of_ranks(pod: &Pod, ranks: &[&[(&str, &str)]]) -> Vec<Row> {
+    let is_gauge = |row: &Row| row.slope <= 0.0;
+    let (gauges, mut rows): (Vec<Row>, Vec<Row>) = pod.sglang(&[]).into_iter().partition(is_gauge);
+    for labels in ranks {
+        let of_rank =
+            |row: &mut Row| labels.iter().for_each(|(label, value)| row.set(label, value));
+        rows.extend(changed(gauges.clone(), of_rank));
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gauges_of_several_ranks_share_the_counters_of_their_server() {
+    let server = Pod::new("m-0", 6, 20, 0.5);
+    let pipeline: &[&[_]] = &[&[("pp_rank", "0")], &[("pp_rank", "1")]];
+    let data: &[&[_]] = &[
+        &[("dp_rank", "0"), ("tp_rank", "0")],
+        &[("dp_rank", "0"), ("tp_rank", "1")],
+        &[("dp_rank", "1"), ("tp_rank", "2")],
+        &[("dp_rank", "1"), ("tp_rank", "3")],
+    ];
+    let of_pair = |replica| {
+        let rows = sglang_of_ranks(&server, data);
+        changed(rows, |row| row.set("prometheus_replica", replica))
+    };
+    let rows = [
+        scene("pipeline", sglang_of_ranks(&server, pipeline)),
+        scene("data", sglang_of_ranks(&server, data)),
+        scene("pair", [of_pair("p-0"), of_pair("p-1")].concat()),
+    ];
+    let Some(prometheus) = served(&rows.concat(), USUAL).await else { return };
+    for (name, ranks) in [("pipeline", 1), ("data", 2), ("pair", 2)] {
+        let sample = Reader::of_scene(&prometheus.url(), name).sample(MODEL).await;
+        assert_eq!(gauges_of(&sample), pod("m-0", 6 * ranks, 20 * ranks, 50), "{name}");
+        let expected = [Some(120), Some(512), Some(128), Some(200), Some(20)];
+        assert_eq!(load(&sample), expected, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_by_priority_are_counted_once_each() {
     // Gauges have a series for each priority and one for all; counters have a series for each priority alone.
