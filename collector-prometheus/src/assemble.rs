@@ -185,6 +185,10 @@ impl<'a> Assembly<'a> {
         let Sample { model: position, replica, rank, key, leaf, value } = *sample;
         let model = &mut self.models[position];
         match kind {
+            QueryKind::Copies => {
+                self.doubled |= value > 1.0;
+                return;
+            }
             QueryKind::Presence => {
                 return add_presence(model, self.shape, engine, replica, leaf, value);
             }
@@ -246,7 +250,6 @@ impl<'a> Assembly<'a> {
     fn add_info(&mut self, engine: u8, rows: Vec<InfoRow>) {
         let mut by_pod: HashMap<(Namespace, PodName), Vec<InfoRow>> = HashMap::new();
         for row in rows {
-            self.doubled |= row.copies > 1.0;
             by_pod.entry((row.namespace.clone(), row.replica.clone())).or_default().push(row);
         }
         let plan = &self.shape.served[usize::from(engine)].plan;
@@ -261,6 +264,7 @@ impl<'a> Assembly<'a> {
                 let rows = by_pod.get(&key).map(Vec::as_slice).unwrap_or_default();
                 let known = model.config.entry(server.replica.clone()).or_default();
                 for row in rows {
+                    self.doubled |= row.copies > 1.0;
                     let value =
                         |leaf| row.numbers.iter().find(|(id, _)| *id == leaf).map(|(_, it)| *it);
                     let config = RankConfig::new(&row.rank, &row.key, |quantity| {

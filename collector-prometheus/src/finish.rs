@@ -161,8 +161,9 @@ fn found(
     let hit_rates_failed = model.failed.contains(Field::PrefixCacheHitRate);
     let hit_rates_new = model.was_answered(QueryKind::PrefixCache) && !hit_rates_failed;
     let config_failed = model.failed.contains(Field::CacheConfig);
-    let config_new = !config_failed
-        && (model.was_answered(QueryKind::CacheConfig) || model.was_answered(QueryKind::Capacity));
+    // An engine without capacities has none to be asked for again.
+    let of_config = [QueryKind::CacheConfig, QueryKind::Capacity, QueryKind::Copies];
+    let config_new = !config_failed && of_config.iter().any(|kind| model.was_answered(*kind));
     let at = |is_new: bool, known: Option<Tick>| is_new.then_some(common.evaluated_at).or(known);
     let mut memory = ModelMemory {
         live: 0,

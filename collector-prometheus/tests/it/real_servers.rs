@@ -5,7 +5,7 @@ use collector_core::{Field, ReplicaState};
 
 use crate::written::{
     LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, gauges_of, load, pod, scene, served,
-    write,
+    two_pods, write,
 };
 
 /// The servers of one pod, each on a port of its own: queue, running and usage in percent.
@@ -224,6 +224,18 @@ async fn gauges_of_several_ranks_share_the_counters_of_their_server() {
         let expected = [Some(120), Some(512), Some(128), Some(200), Some(20)];
         assert_eq!(load(&sample), expected, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_whose_copies_differ_in_different_labels_count_once() {
+    let pair = ["p-0", "p-1"]
+        .map(|replica| Pod::new("m-0", 6, 20, 0.8).rows(&[("prometheus_replica", replica)]));
+    let jobs = ["a", "b"].map(|job| Pod::new("m-1", 6, 20, 0.8).rows(&[("job", job)]));
+    let rows = [pair.concat(), jobs.concat()].concat();
+    let Some(server) = served(&rows, USUAL).await else { return };
+    let sample = Reader::new(&server.url()).sample(MODEL).await;
+    assert_eq!(gauges_of(&sample), two_pods());
+    assert_eq!(load(&sample), LOAD);
 }
 
 #[tokio::test(flavor = "multi_thread")]
