@@ -26,6 +26,8 @@ pub(crate) struct Builtin {
     pub(crate) no_models: &'static [&'static str],
     /// Whether ids of models are compared without case.
     pub(crate) ignore_case: bool,
+    /// Whether it counts the requests of servers behind it, which may be scraped as well.
+    pub(crate) is_frontend: bool,
     /// Series that every page of this engine has.
     pub(crate) required: &'static [&'static str],
     pub(crate) metrics: &'static [(Quantity, &'static [&'static str])],
@@ -43,6 +45,7 @@ const NOTHING: Builtin = Builtin {
     role_label: None,
     no_models: &[],
     ignore_case: false,
+    is_frontend: false,
     required: &[],
     metrics: &[],
     lora: None,
@@ -381,6 +384,7 @@ pub(crate) const ENGINES: [Builtin; 21] = [
         prefix: "dynamo_frontend_",
         model_labels: &["model"],
         ignore_case: true,
+        is_frontend: true,
         metrics: &[
             (Q::Waiting, &["dynamo_frontend_queued_requests"]),
             (Q::Running, &["dynamo_frontend_inflight_requests - dynamo_frontend_queued_requests"]),

@@ -184,6 +184,10 @@ impl<'a> Assembly<'a> {
     fn add_sample(&mut self, kind: QueryKind, engine: u8, sample: &Sample<'_>) {
         let Sample { model: position, replica, rank, key, leaf, value } = *sample;
         let model = &mut self.models[position];
+        let is_frontend = self.shape.served[usize::from(engine)].engine.is_frontend;
+        if is_frontend && model.has_servers_behind {
+            return;
+        }
         match kind {
             QueryKind::Copies => {
                 self.doubled |= value > 1.0;
@@ -315,6 +319,12 @@ impl<'a> Assembly<'a> {
                 let is_other =
                     |server: &mut Server| owner.get(&server.replica) != Some(&server.engine);
                 gone.extend(servers.extract_if(.., is_other));
+            }
+            let is_frontend =
+                |server: &Server| self.shape.served[usize::from(server.engine)].engine.is_frontend;
+            model.has_servers_behind = servers.iter().any(|server| !is_frontend(server));
+            if model.has_servers_behind {
+                servers.retain(|server| !is_frontend(server));
             }
             for server in gone {
                 model.left.entry(server.replica).or_default().insert(server.key);

@@ -27,6 +27,8 @@ pub(crate) struct Model {
     pub(crate) rates: Sums,
     /// Rates of each replica by key, including dead ones.
     pub(crate) replica_rates: HashMap<PodName, Vec<(Box<str>, Sums)>, RandomState>,
+    /// Whether servers behind a frontend are live: then the frontend, which counts the same requests, does not count.
+    pub(crate) has_servers_behind: bool,
     /// Whether one rank has several servers or copies, including dead ones.
     pub(crate) several_of_a_rank: bool,
     /// Whether any query returned a row of it.

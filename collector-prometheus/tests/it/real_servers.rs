@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Several servers, ranks or copies under the name of one pod.
 
-use collector_core::{Field, ReplicaState};
+use std::collections::HashSet;
 
+use collector_core::{Ask, Backend, Field, ListAsk, ModelRef, ReplicaState, SystemClock};
+
+use crate::fake::found;
 use crate::written::{
     LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, gauges_of, load, pod, scene, served,
     two_pods, write,
@@ -254,4 +257,56 @@ async fn requests_by_priority_are_counted_once_each() {
     let sample = Reader::new(&server.url()).sample(MODEL).await;
     assert_eq!(gauges_of(&sample), pod("m-0", 6, 20, 50));
     assert_eq!(load(&sample), [Some(120), Some(512), Some(128), Some(200), Some(20)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frontend_counts_only_where_the_servers_behind_it_are_not_scraped() {
+    let frontend = |name: &str, value: f64, slope: f64| {
+        let labels = [
+            ("model", "org/large"),
+            ("namespace", "prod"),
+            ("pod", "frontend-0"),
+            ("instance", "10.0.0.2:8000"),
+        ];
+        Row { slope, ..Row::still(&format!("dynamo_frontend_{name}"), &labels, value) }
+    };
+    let alone = vec![
+        frontend("inflight_requests", 26.0, 0.0),
+        frontend("queued_requests", 6.0, 0.0),
+        frontend("requests_total", 100.0, 2.0),
+        frontend("input_sequence_tokens_sum", 100.0, 1024.0),
+        frontend("input_sequence_tokens_count", 100.0, 2.0),
+        frontend("output_sequence_tokens_sum", 100.0, 256.0),
+        frontend("output_sequence_tokens_count", 100.0, 2.0),
+        frontend("time_to_first_token_seconds_sum", 100.0, 0.4),
+        frontend("time_to_first_token_seconds_count", 100.0, 2.0),
+    ];
+    let server = Pod { model: "Org/Large", ..Pod::new("m-0", 6, 20, 0.5) };
+    // Another model is served by the frontend alone.
+    let other = changed(alone.clone(), |row| row.set("model", "org/other"));
+    let both = [alone.clone(), server.rows(&[]), other].concat();
+    let rows = [scene("alone", alone), scene("both", both)].concat();
+    let Some(prometheus) = served(&rows, USUAL).await else { return };
+    let queue = |name: &str| (name.to_owned(), Some(6), Some(20), None);
+
+    let reader = Reader::of_scene(&prometheus.url(), "alone");
+    let sample = reader.sample("Org/Large").await;
+    assert_eq!(gauges_of(&sample), [queue("frontend-0")]);
+    assert_eq!(load(&sample)[0], Some(120));
+
+    let reader = Reader::of_scene(&prometheus.url(), "both");
+    let models = [ModelRef::new("Org/Large", "prod"), ModelRef::new("org/other", "prod")];
+    for per_pod in [HashSet::new(), models.iter().cloned().collect()] {
+        let ask = Ask::new(&models, &*reader.clock).with_load_per_pod(&per_pod);
+        let mut answers = reader.backend.fetch(ask).await.unwrap();
+        let [large, other] = models.each_ref().map(|model| found(answers.remove(model).unwrap()));
+        assert_eq!(gauges_of(&large), pod("m-0", 6, 20, 50));
+        assert_eq!(load(&large), [Some(120), Some(512), Some(128), Some(200), Some(20)]);
+        assert!(large.absent.is_none(), "{:?}", large.absent);
+        assert_eq!(gauges_of(&other), [queue("frontend-0")]);
+        assert_eq!(load(&other)[0], Some(120));
+    }
+    let listed = reader.backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
+    let listed: Vec<_> = listed.into_iter().map(|known| (known.model, known.replicas)).collect();
+    assert_eq!(listed, models.map(|model| (model, Some(1))));
 }
