@@ -26,6 +26,8 @@ pub(crate) struct Builtin {
     pub(crate) no_models: &'static [&'static str],
     /// Whether ids of models are compared without case.
     pub(crate) ignore_case: bool,
+    /// Whether it counts the requests of servers behind it, which may be scraped as well.
+    pub(crate) is_frontend: bool,
     /// Series that every page of this engine has.
     pub(crate) required: &'static [&'static str],
     pub(crate) metrics: &'static [(Quantity, &'static [&'static str])],
@@ -43,6 +45,7 @@ const NOTHING: Builtin = Builtin {
     role_label: None,
     no_models: &[],
     ignore_case: false,
+    is_frontend: false,
     required: &[],
     metrics: &[],
     lora: None,
@@ -116,7 +119,8 @@ pub(crate) const ENGINES: [Builtin; 21] = [
         rank_labels: &["dp_rank"],
         role_label: Some("engine_type"),
         metrics: &[
-            // Series by priority are exported beside their total, which has no priority.
+            // Gauges by priority are exported beside their total, which has none. Counters have each request once, under
+            // its own priority.
             (
                 Q::Waiting,
                 &["sglang:num_queue_reqs{priority=\"\"} \
@@ -136,13 +140,13 @@ pub(crate) const ENGINES: [Builtin; 21] = [
             ),
             (Q::BlockSize, &["sglang:cache_config_info[page_size]", "sglang:page_size"]),
             (Q::NumGpuBlocks, &["sglang:cache_config_info[num_pages]", "sglang:num_pages"]),
-            (Q::RequestsTotal, &["sglang:num_requests_total{priority=\"\"}"]),
+            (Q::RequestsTotal, &["sglang:num_requests_total"]),
             (Q::PromptTokensSum, &["sglang:prompt_tokens_histogram_sum"]),
             (Q::PromptTokensCount, &["sglang:prompt_tokens_histogram_count"]),
-            (Q::PromptTokensTotal, &["sglang:prompt_tokens_total{priority=\"\"}"]),
+            (Q::PromptTokensTotal, &["sglang:prompt_tokens_total"]),
             (Q::GenerationTokensSum, &["sglang:generation_tokens_histogram_sum"]),
             (Q::GenerationTokensCount, &["sglang:generation_tokens_histogram_count"]),
-            (Q::GenerationTokensTotal, &["sglang:generation_tokens_total{priority=\"\"}"]),
+            (Q::GenerationTokensTotal, &["sglang:generation_tokens_total"]),
             (Q::TtftSum, &["sglang:time_to_first_token_seconds_sum"]),
             (Q::TtftCount, &["sglang:time_to_first_token_seconds_count"]),
             (
@@ -159,7 +163,7 @@ pub(crate) const ENGINES: [Builtin; 21] = [
                     "sglang:time_per_output_token_seconds_count",
                 ],
             ),
-            (Q::CachedTokensTotal, &["sglang:cached_tokens_total{priority=\"\"}"]),
+            (Q::CachedTokensTotal, &["sglang:cached_tokens_total"]),
             (Q::QueueTimeSum, &["sglang:queue_time_seconds_sum"]),
             (Q::QueueTimeCount, &["sglang:queue_time_seconds_count"]),
         ],
@@ -380,6 +384,7 @@ pub(crate) const ENGINES: [Builtin; 21] = [
         prefix: "dynamo_frontend_",
         model_labels: &["model"],
         ignore_case: true,
+        is_frontend: true,
         metrics: &[
             (Q::Waiting, &["dynamo_frontend_queued_requests"]),
             (Q::Running, &["dynamo_frontend_inflight_requests - dynamo_frontend_queued_requests"]),

@@ -34,6 +34,8 @@ pub struct Engine {
     pub no_models: Vec<Box<str>>,
     /// Whether ids of models are compared without case.
     pub ignore_case: bool,
+    /// Whether it counts the requests of servers behind it, which may be scraped as well.
+    pub is_frontend: bool,
     /// The labels that hold the data-parallel rank; the first one that a series has is used.
     pub rank_labels: Vec<Box<str>>,
     /// The label that names a replica if one page or pod has several.
@@ -253,6 +255,7 @@ fn of_builtin(entry: &Builtin, known: &[Engine]) -> Result<Engine, SpecError> {
         model_labels: texts(entry.model_labels),
         no_models: texts(entry.no_models),
         ignore_case: entry.ignore_case,
+        is_frontend: entry.is_frontend,
         rank_labels: texts(entry.rank_labels),
         replica_label: entry.replica_label.map(Box::from),
         role_label: entry.role_label.map(Box::from),
@@ -296,6 +299,7 @@ fn inherit<'a>(
             model_labels: vec!["model_name".into()],
             no_models: Vec::new(),
             ignore_case: false,
+            is_frontend: false,
             rank_labels: Vec::new(),
             replica_label: None,
             role_label: None,

@@ -184,7 +184,15 @@ impl<'a> Assembly<'a> {
     fn add_sample(&mut self, kind: QueryKind, engine: u8, sample: &Sample<'_>) {
         let Sample { model: position, replica, rank, key, leaf, value } = *sample;
         let model = &mut self.models[position];
+        let is_frontend = self.shape.served[usize::from(engine)].engine.is_frontend;
+        if is_frontend && model.has_servers_behind {
+            return;
+        }
         match kind {
+            QueryKind::Copies => {
+                self.doubled |= value > 1.0;
+                return;
+            }
             QueryKind::Presence => {
                 return add_presence(model, self.shape, engine, replica, leaf, value);
             }
@@ -200,7 +208,13 @@ impl<'a> Assembly<'a> {
             let sums = if replica.is_empty() {
                 &mut model.rates
             } else {
-                model.replica_rates.entry((replica.into(), key.into())).or_default()
+                let of_replica = model.replica_rates.entry(replica.into()).or_default();
+                let known = of_replica.iter().position(|(known, _)| **known == *key);
+                let at = known.unwrap_or_else(|| {
+                    of_replica.push((key.into(), Sums::new()));
+                    of_replica.len() - 1
+                });
+                &mut of_replica[at].1
             };
             match sums.iter_mut().find(|(of, id, _)| (*of, *id) == (engine, leaf)) {
                 Some((_, _, known)) => *known = same_or_nan(*known, value),
@@ -240,7 +254,6 @@ impl<'a> Assembly<'a> {
     fn add_info(&mut self, engine: u8, rows: Vec<InfoRow>) {
         let mut by_pod: HashMap<(Namespace, PodName), Vec<InfoRow>> = HashMap::new();
         for row in rows {
-            self.doubled |= row.copies > 1.0;
             by_pod.entry((row.namespace.clone(), row.replica.clone())).or_default().push(row);
         }
         let plan = &self.shape.served[usize::from(engine)].plan;
@@ -255,6 +268,7 @@ impl<'a> Assembly<'a> {
                 let rows = by_pod.get(&key).map(Vec::as_slice).unwrap_or_default();
                 let known = model.config.entry(server.replica.clone()).or_default();
                 for row in rows {
+                    self.doubled |= row.copies > 1.0;
                     let value =
                         |leaf| row.numbers.iter().find(|(id, _)| *id == leaf).map(|(_, it)| *it);
                     let config = RankConfig::new(&row.rank, &row.key, |quantity| {
@@ -305,6 +319,12 @@ impl<'a> Assembly<'a> {
                 let is_other =
                     |server: &mut Server| owner.get(&server.replica) != Some(&server.engine);
                 gone.extend(servers.extract_if(.., is_other));
+            }
+            let is_frontend =
+                |server: &Server| self.shape.served[usize::from(server.engine)].engine.is_frontend;
+            model.has_servers_behind = servers.iter().any(|server| !is_frontend(server));
+            if model.has_servers_behind {
+                servers.retain(|server| !is_frontend(server));
             }
             for server in gone {
                 model.left.entry(server.replica).or_default().insert(server.key);

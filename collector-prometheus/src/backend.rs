@@ -192,8 +192,8 @@ impl PrometheusBackend {
         }
         let jobs = self.capacity(&groups, &assembly);
         fetch.ask(jobs, &mut assembly).await;
-        let is_known = shape.served.iter().all(|served| served.doubled || !served.is_there);
-        if assembly.doubled && !is_known && !info.last_try {
+        // The labels that are known to distinguish copies do not distinguish these.
+        if assembly.doubled && shape.probed && !info.last_try {
             return Ok(Attempt::Doubled);
         }
         // Not every fetch runs a query that shows copies.
@@ -303,7 +303,7 @@ enum Attempt {
     Finished(Finished),
     /// The server's clock differs from the one that was assumed.
     ClockJumped,
-    /// Series are stored more than once, which was unknown.
+    /// Series are stored more than once, and the labels that distinguish the copies are not known.
     Doubled,
 }
 

@@ -161,8 +161,9 @@ fn found(
     let hit_rates_failed = model.failed.contains(Field::PrefixCacheHitRate);
     let hit_rates_new = model.was_answered(QueryKind::PrefixCache) && !hit_rates_failed;
     let config_failed = model.failed.contains(Field::CacheConfig);
-    let config_new = !config_failed
-        && (model.was_answered(QueryKind::CacheConfig) || model.was_answered(QueryKind::Capacity));
+    // An engine without capacities has none to be asked for again.
+    let of_config = [QueryKind::CacheConfig, QueryKind::Capacity, QueryKind::Copies];
+    let config_new = !config_failed && of_config.iter().any(|kind| model.was_answered(*kind));
     let at = |is_new: bool, known: Option<Tick>| is_new.then_some(common.evaluated_at).or(known);
     let mut memory = ModelMemory {
         live: 0,
@@ -190,7 +191,7 @@ fn found(
         };
         let counted = counted(group, &served.plan, &model);
         let rate_of = |key: &str| {
-            let sums = model.replica_rates.get(&(name.clone(), Box::from(key)))?;
+            let (_, sums) = model.rates_of(name, key)?;
             rate(sums, group[0].engine, &served.plan, QueryKind::RequestCount)
         };
         let replica = Replica {
@@ -325,21 +326,25 @@ fn lookups(sums: &Sums, group: &[Server], plan: &Plan) -> [Option<f64>; 2] {
 
 /// Returns the sums of a replica over its servers, without copies.
 fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
-    let plain = model.replica_rates.get(&(name.clone(), Box::default()));
-    if let Some(plain) = plain {
+    let mut all = model.replica_rates.get(name).into_iter().flatten();
+    if let Some((_, plain)) = all.find(|(key, _)| key.is_empty()) {
         return plain.clone();
     }
     // If ranks are seen in different copies, one copy has all of them.
     let is_copy = |unit: &&Unit<'_>| {
-        let of_other = |other: &Unit<'_>| other.copies.contains(&&*unit.server.key);
-        units.iter().any(|other| other.server.key != unit.server.key && of_other(other))
+        let own = rates_key(model, name, &unit.server.key);
+        let of_other =
+            |other: &Unit<'_>| other.copies.iter().any(|copy| rates_key(model, name, copy) == own);
+        units
+            .iter()
+            .any(|other| rates_key(model, name, &other.server.key) != own && of_other(other))
     };
     let mut originals: Vec<&Unit<'_>> = units.iter().filter(|unit| !is_copy(unit)).collect();
     if originals.is_empty() {
         originals.extend(units.first());
     }
-    originals.sort_unstable_by_key(|unit| &unit.server.key);
-    originals.dedup_by_key(|unit| &unit.server.key);
+    originals.sort_unstable_by_key(|unit| rates_key(model, name, &unit.server.key));
+    originals.dedup_by_key(|unit| rates_key(model, name, &unit.server.key));
     let all: Vec<Sums> =
         originals.into_iter().map(|unit| sums_of_unit(model, name, unit)).collect();
     let mut sums = Sums::new();
@@ -360,12 +365,16 @@ fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
     sums
 }
 
+/// Returns the key of the rates of a server or copy; its own if there are none.
+fn rates_key<'k>(model: &'k Model, name: &PodName, key: &'k str) -> &'k str {
+    model.rates_of(name, key).map_or(key, |(key, _)| key)
+}
+
 /// Returns the sums of one server: its own, or those of a copy if its own lack a row. Copies are scraped at
 /// different times, so the sums of one copy are never mixed with another's.
 fn sums_of_unit(model: &Model, name: &PodName, unit: &Unit<'_>) -> Sums {
-    let of_key = |key: &str| model.replica_rates.get(&(name.clone(), Box::from(key)));
     let keys = std::iter::once(&*unit.server.key).chain(unit.copies.iter().copied());
-    let all: Vec<&Sums> = keys.filter_map(of_key).collect();
+    let all: Vec<&Sums> = keys.filter_map(|key| Some(&model.rates_of(name, key)?.1)).collect();
     let lacks =
         |sums: &Sums, (engine, leaf, _): &(u8, LeafId, f64)| sum_of(sums, *engine, *leaf).is_none();
     let is_complete = |sums: &&&Sums| !all.iter().copied().flatten().any(|sum| lacks(sums, sum));

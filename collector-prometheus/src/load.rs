@@ -99,16 +99,10 @@ impl<'a> Load<'a> {
         }
         let Some(first) = self.pods.first() else { return LoadRows::None };
         // Pods that died within the window count as well, as they would in a sum by the server.
-        let mut dead: BTreeMap<&PodName, (&str, &Sums)> = BTreeMap::new();
-        for ((pod, key), sums) in &model.replica_rates {
-            if !alive.contains(pod) {
-                // Of several servers, which may be copies, one counts.
-                let one = dead.entry(pod).or_insert((key, sums));
-                if **key < *one.0 {
-                    *one = (key, sums);
-                }
-            }
-        }
+        let dead = model.replica_rates.iter().filter(|(pod, _)| !alive.contains(*pod));
+        // Of several servers, which may be copies, one counts.
+        let one = dead.filter_map(|(pod, all)| Some((pod, all.iter().min_by_key(|it| &it.0)?)));
+        let dead: BTreeMap<&PodName, &(Box<str>, Sums)> = one.collect();
         let of_sums = |sums: &Sums| {
             let engines = shape.served.iter().enumerate();
             let mut sum = engines

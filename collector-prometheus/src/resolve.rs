@@ -27,7 +27,7 @@ pub(crate) struct Replica<'a> {
     /// Ranks with counters, and whether all of these are 0: one entry for each server.
     pub(crate) counted: &'a [(Box<str>, bool)],
     pub(crate) plan: &'a Plan,
-    /// Returns the requests per second of the server with this key, to judge copies.
+    /// Returns the requests per second of the server with this key, to judge copies. NaN: it is not known.
     pub(crate) rate_of: &'a dyn Fn(&str) -> Option<f64>,
 }
 
@@ -79,7 +79,8 @@ fn are_copies(replica: &Replica<'_>, one: &Server, other: &Server) -> bool {
     };
     let counted = count(one).zip(count(other));
     let apart = (one.stamp - other.stamp).abs();
-    let rates = [one, other].map(|server| (replica.rate_of)(&server.key));
+    let known = |rate: &f64| !rate.is_nan();
+    let rates = [one, other].map(|server| (replica.rate_of)(&server.key).filter(known));
     let rate = match rates {
         [None, None] => return true,
         [one, other] => one.unwrap_or(0.0).max(other.unwrap_or(0.0)),

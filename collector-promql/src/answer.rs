@@ -8,6 +8,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+/// Characters of a server's warning that an error repeats.
+const WARNING_MAX: usize = 300;
+
 /// A document of the API. Results are kept as the server wrote them.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -116,6 +119,19 @@ fn read<'b, T: Deserialize<'b>, S>(
 /// Returns whether the server warns of its answer: samples may be missing.
 pub(crate) fn has_warnings(body: &[u8]) -> bool {
     document(body).is_ok_and(|document| document.is_partial || !document.warnings.is_empty())
+}
+
+/// Returns why samples may be missing from an answer: the server's first warning that says so, or that it marks its
+/// answer as partial.
+pub(crate) fn incomplete(body: &[u8]) -> Option<String> {
+    let document = document(body).ok()?;
+    // Those of the query language are about how a query is written.
+    let is_advice = |warning: &str| {
+        ["PromQL info:", "PromQL warning:"].iter().any(|advice| warning.starts_with(advice))
+    };
+    let warning = document.warnings.iter().find(|warning| !is_advice(warning));
+    let partial = || document.is_partial.then(|| "it says so itself".to_owned());
+    warning.map(|warning| warning.chars().take(WARNING_MAX).collect()).or_else(partial)
 }
 
 /// Returns an answer with these warnings added.

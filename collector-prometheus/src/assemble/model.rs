@@ -8,6 +8,7 @@ use collector_core::{ErrorKind, FieldReasons, PodName, Tick, TraceRow};
 use foldhash::fast::RandomState;
 
 use crate::failure::Failure;
+use crate::labels::KEY_SEPARATOR;
 use crate::memory::RankConfig;
 use crate::plan::{LeafId, QueryKind};
 use crate::servers::Servers;
@@ -24,8 +25,10 @@ pub(crate) struct Model {
     pub(crate) servers: Servers,
     /// Rates of the model, for all pods together.
     pub(crate) rates: Sums,
-    /// Rates by replica and key, including dead ones.
-    pub(crate) replica_rates: HashMap<(PodName, Box<str>), Sums, RandomState>,
+    /// Rates of each replica by key, including dead ones.
+    pub(crate) replica_rates: HashMap<PodName, Vec<(Box<str>, Sums)>, RandomState>,
+    /// Whether servers behind a frontend are live: then the frontend, which counts the same requests, does not count.
+    pub(crate) has_servers_behind: bool,
     /// Whether one rank has several servers or copies, including dead ones.
     pub(crate) several_of_a_rank: bool,
     /// Whether any query returned a row of it.
@@ -81,6 +84,20 @@ impl Model {
             ranks.len() - 1
         });
         &mut ranks[at].1
+    }
+
+    /// Returns the rates of a server or copy with their key: its own, or one without some of the labels that
+    /// distinguish copies. Gauges of each tensor or pipeline rank have labels that the counters of their server lack.
+    pub(crate) fn rates_of(&self, replica: &PodName, key: &str) -> Option<&(Box<str>, Sums)> {
+        let all = self.replica_rates.get(replica)?;
+        let own = all.iter().find(|(of, _)| **of == *key);
+        // The first part is the instance. All keys of a fetch have the same number of parts.
+        let has_less = |of: &str| {
+            let parts = of.split(KEY_SEPARATOR).zip(key.split(KEY_SEPARATOR)).enumerate();
+            let mut parts = parts.map(|(at, (of, own))| of == own || (at > 0 && of.is_empty()));
+            !of.is_empty() && parts.all(|is_of| is_of)
+        };
+        own.or_else(|| all.iter().find(|(of, _)| has_less(of)))
     }
 
     /// Returns the live pods, sorted by name.

@@ -84,6 +84,8 @@ impl PrometheusBackend {
                 });
                 let pods = pods.collect();
                 jobs.push(Job { apart, pods, ..Job::new(QueryKind::CacheConfig, number) });
+            } else {
+                jobs.push(Job::new(QueryKind::Copies, number));
             }
         }
         jobs

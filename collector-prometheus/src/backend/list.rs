@@ -23,11 +23,13 @@ impl PrometheusBackend {
         budget: RequestBudget<'_>,
     ) -> Result<Vec<KnownModel>, Failure> {
         let info = self.discovery.discover(&self.client, budget, None).await?;
-        let mut models = Vec::new();
+        let (mut models, mut of_frontends) = (Vec::new(), Vec::new());
         let mut unlabelled = None;
         let mut incomplete = None;
         for served in &info.shape.served {
-            let (all_named, own) = self.list(served, &info, budget, &mut models).await?;
+            let engine = &served.engine;
+            let all = if engine.is_frontend { &mut of_frontends } else { &mut models };
+            let (all_named, own) = self.list(served, &info, budget, all).await?;
             if !all_named || served.lacks().is_some() {
                 unlabelled.get_or_insert_with(|| {
                     let example = served.example.clone();
@@ -36,6 +38,13 @@ impl PrometheusBackend {
             }
             incomplete = incomplete.or(own);
         }
+        // A frontend's models are those of the servers behind it, in whatever case it writes them.
+        let is_same = |one: &ModelRef, other: &ModelRef| {
+            one.namespace == other.namespace
+                && one.model.as_str().eq_ignore_ascii_case(other.model.as_str())
+        };
+        of_frontends.retain(|it| !models.iter().any(|known| is_same(&known.model, &it.model)));
+        models.extend(of_frontends);
         // An empty list is returned only if it is certain.
         if models.is_empty()
             && let Some(example) = unlabelled

@@ -57,6 +57,8 @@ query_kinds! {
     Capacity = "capacity",
     /// The capacity of each rank, from labels of an info series.
     CacheConfig = "cache_config",
+    /// Servers whose series are stored more than once, for engines without an info series that shows it.
+    Copies = "copies",
     /// Counters of each rank, to distinguish copies from servers and idle ranks from unmeasured ones.
     Counters = "counters",
     /// Whether a model without live pods has other series, or had any within the window.
@@ -162,6 +164,7 @@ impl QueryKind {
                 | Self::RunningRequests
                 | Self::Capacity
                 | Self::CacheConfig
+                | Self::Copies
                 | Self::Counters
                 | Self::LastSeen
         )

@@ -45,6 +45,11 @@ impl Plan {
                 labels.by(Level::Model, false).join(","),
                 select(&self.liveness, filter)
             ),
+            QueryKind::Copies => format!(
+                "count by ({}) ({}) > 1",
+                labels.by(Level::Rank, true).join(","),
+                select(&self.liveness, filter)
+            ),
             QueryKind::Presence => self.presence(labels, filter),
             _ => {
                 let leaves = self.leaves(kind);

@@ -119,6 +119,7 @@ fn counters_distinguish_servers_from_copies() {
     assert_eq!(servers(7.0, 700.0, Some(2.0)), 2);
     assert_eq!(servers(0.0, 20.0, Some(0.0)), 2, "sampled at once, a copy would say the same");
     assert_eq!(servers(0.0, 20.0, None), 1, "how fast they count is not known: in doubt a copy");
+    assert_eq!(servers(0.0, 20.0, Some(f64::NAN)), 1, "a rate that cannot be true is not known");
 }
 
 #[test]

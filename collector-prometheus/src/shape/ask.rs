@@ -33,6 +33,9 @@ const SUFFIXES: [(&str, &str); 4] = [
 /// Most engines of one server that are queried.
 const SERVED_MAX: usize = 32;
 
+/// Groups of copies that are looked at: copies of some pods may differ in other labels than those of others.
+const COPIES_MAX: usize = 8;
+
 /// Rows whose labels are compared.
 const LABEL_SETS_MAX: usize = 16;
 
@@ -306,17 +309,23 @@ impl Prober<'_> {
         labels: &Labels,
         filter: &Filter,
     ) -> Result<Vec<Box<str>>, Failure> {
-        let by: Vec<&str> = labels.by(Level::Rank, true);
         let series = select(lives, &with_model(filter, labels.model.first().map(AsRef::as_ref)));
-        let by = by.join(",");
-        // One group that is stored more than once, with all of its labels.
-        let text = format!("{series} and on ({by}) topk(1, count by ({by}) ({series}) > 1)");
-        let rows = self.label_sets(QueryKind::Example, &text).await?;
-        let keys: BTreeSet<&String> = rows.iter().flat_map(BTreeMap::keys).collect();
-        let differs = |key: &&String| {
-            *key != INSTANCE && rows.iter().any(|row| row.get(*key) != rows[0].get(*key))
-        };
-        Ok(keys.into_iter().filter(differs).map(|key| key.as_str().into()).collect())
+        let mut labels = labels.clone();
+        for _ in 0..COPIES_MAX {
+            let by = labels.by(Level::Rank, true).join(",");
+            // One group that is stored more than once, with all of its labels.
+            let text = format!("{series} and on ({by}) topk(1, count by ({by}) ({series}) > 1)");
+            let rows = self.label_sets(QueryKind::Example, &text).await?;
+            let mut keys: BTreeSet<&str> =
+                rows.iter().flat_map(BTreeMap::keys).map(String::as_str).collect();
+            keys.retain(|key| rows.iter().any(|row| row.get(*key) != rows[0].get(*key)));
+            keys.retain(|key| *key != INSTANCE && labels.apart.iter().all(|it| **it != **key));
+            if keys.is_empty() {
+                break;
+            }
+            labels.apart.extend(keys.into_iter().map(Box::from));
+        }
+        Ok(labels.apart)
     }
 
     /// Returns the scrape interval: the longer one of the most and the least scraped series of the last ten

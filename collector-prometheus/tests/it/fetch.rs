@@ -316,7 +316,7 @@ async fn doubled_series_are_noticed_and_taken_once() {
         |replica: &str| format!(r#"{POD_0},"instance":"i","prometheus_replica":"{replica}""#);
     let (older, newer) = (copy("a"), copy("b"));
     let sizes = |labels: &str| format!(r#"{labels},"num_gpu_blocks":"1000","block_size":"16""#);
-    fake.rows("cache_config_info{", &[(&sizes(&older), 2.0), (&sizes(&newer), 2.0)]);
+    fake.rows("cache_config_info{", &[(&sizes(&older), 1.0), (&sizes(&newer), 1.0)]);
     fake.rows("topk(1, count by", &[(&older, 1.0), (&newer, 1.0)]);
     fake.rows("timestamp(", &[(&older, NOW - 9.0), (&newer, NOW - 2.0)]);
     fake.rows("num_requests_waiting{", &[(&older, 8.0), (&newer, 3.0)]);
@@ -330,6 +330,62 @@ async fn doubled_series_are_noticed_and_taken_once() {
         let again = queries.iter().filter(|it| it.starts_with("count by (__name__)")).count();
         assert_eq!(again, usize::from(when.starts_with("in")), "{when}");
     }
+}
+
+#[tokio::test]
+async fn copies_that_begin_later_are_noticed_by_the_next_minute() {
+    const SGLANG: [&str; 4] = [
+        "sglang:num_running_reqs",
+        "sglang:num_queue_reqs",
+        "sglang:token_usage",
+        "sglang:num_requests_total",
+    ];
+    let copy =
+        |replica: &str| format!(r#"{POD_0},"instance":"i","prometheus_replica":"{replica}""#);
+    let copies = [copy("a"), copy("b")];
+    let fake = Fake::start().await;
+    fake.holds(SGLANG, &["namespace", "pod", "model_name", "priority"], 1);
+    let begun = Arc::new(AtomicBool::new(false));
+    fake.rows("topk(1, count by", &[(&copies[0], 1.0), (&copies[1], 1.0)]);
+    let has_begun = Arc::clone(&begun);
+    fake.rule(move |asked| {
+        let query = &asked.query;
+        let apart = query.contains("prometheus_replica") && has_begun.load(Ordering::Relaxed);
+        let each = |value: f64| copies.iter().map(|it| (it.as_str(), value)).collect::<Vec<_>>();
+        let time = asked.time.unwrap_or(NOW);
+        let rows = if query.contains("by (namespace,model_name,pod") && query.ends_with(") > 1") {
+            if apart || !has_begun.load(Ordering::Relaxed) { vec![] } else { vec![(POD_0, 2.0)] }
+        } else if query.contains(" (timestamp(sglang:num_running_reqs") {
+            if apart { each(time) } else { vec![(POD_0, time)] }
+        } else if query.contains("max_over_time(sglang:token_usage") {
+            if apart { each(0.5) } else { vec![(POD_0, 0.5)] }
+        } else if query.contains("rate(sglang:num_requests_total") {
+            match has_begun.load(Ordering::Relaxed) {
+                true if apart => each(2.0),
+                true => vec![(MODEL, 4.0)],
+                false => vec![(MODEL, 2.0)],
+            }
+        } else {
+            return None;
+        };
+        Some(ok(&crate::fake::vector_text_at(time, &rows)))
+    });
+    let requests = |sample: collector_core::ModelSample| {
+        sample.load.iter().map(|row| row.rates.requests).sum::<Option<f64>>()
+    };
+    assert_eq!(requests(fake.sample().await), Some(2.0));
+    // From now on a second server scrapes the pods.
+    begun.store(true, Ordering::Relaxed);
+    fake.doubled();
+    fake.clock.advance(Duration::from_secs(60));
+    assert_eq!(requests(fake.sample().await), Some(2.0));
+    let probes = |fake: &Fake| {
+        fake.queries().iter().filter(|it| it.starts_with("count by (__name__)")).count()
+    };
+    assert_eq!(probes(&fake), 2);
+    fake.clock.advance(Duration::from_secs(60));
+    assert_eq!(requests(fake.sample().await), Some(2.0));
+    assert_eq!(probes(&fake), 0, "the labels that tell copies apart are known");
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Several servers, ranks or copies under the name of one pod.
 
-use collector_core::{Field, ReplicaState};
+use std::collections::HashSet;
 
+use collector_core::{Ask, Backend, Field, ListAsk, ModelRef, ReplicaState, SystemClock};
+
+use crate::fake::found;
 use crate::written::{
     LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, gauges_of, load, pod, scene, served,
-    write,
+    two_pods, write,
 };
 
 /// The servers of one pod, each on a port of its own: queue, running and usage in percent.
@@ -184,4 +187,126 @@ async fn prefill_and_decode_pods_each_report_their_side_of_a_request() {
         sample.replicas.iter().map(|it| it.role.as_ref().unwrap().as_str()).collect();
     assert_eq!(roles, ["decode", "prefill"]);
     assert_eq!(load(&sample), [Some(120), Some(512), Some(128), Some(200), Some(20)]);
+}
+
+/// The series of an SGLang server whose gauges are those of each of these ranks; its counters are of no rank.
+fn sglang_of_ranks(pod: &Pod, ranks: &[&[(&str, &str)]]) -> Vec<Row> {
+    let is_gauge = |row: &Row| row.slope <= 0.0;
+    let (gauges, mut rows): (Vec<Row>, Vec<Row>) = pod.sglang(&[]).into_iter().partition(is_gauge);
+    for labels in ranks {
+        let of_rank =
+            |row: &mut Row| labels.iter().for_each(|(label, value)| row.set(label, value));
+        rows.extend(changed(gauges.clone(), of_rank));
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gauges_of_several_ranks_share_the_counters_of_their_server() {
+    let server = Pod::new("m-0", 6, 20, 0.5);
+    let pipeline: &[&[_]] = &[&[("pp_rank", "0")], &[("pp_rank", "1")]];
+    let data: &[&[_]] = &[
+        &[("dp_rank", "0"), ("tp_rank", "0")],
+        &[("dp_rank", "0"), ("tp_rank", "1")],
+        &[("dp_rank", "1"), ("tp_rank", "2")],
+        &[("dp_rank", "1"), ("tp_rank", "3")],
+    ];
+    let of_pair = |replica| {
+        let rows = sglang_of_ranks(&server, data);
+        changed(rows, |row| row.set("prometheus_replica", replica))
+    };
+    let rows = [
+        scene("pipeline", sglang_of_ranks(&server, pipeline)),
+        scene("data", sglang_of_ranks(&server, data)),
+        scene("pair", [of_pair("p-0"), of_pair("p-1")].concat()),
+    ];
+    let Some(prometheus) = served(&rows.concat(), USUAL).await else { return };
+    for (name, ranks) in [("pipeline", 1), ("data", 2), ("pair", 2)] {
+        let sample = Reader::of_scene(&prometheus.url(), name).sample(MODEL).await;
+        assert_eq!(gauges_of(&sample), pod("m-0", 6 * ranks, 20 * ranks, 50), "{name}");
+        let expected = [Some(120), Some(512), Some(128), Some(200), Some(20)];
+        assert_eq!(load(&sample), expected, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_whose_copies_differ_in_different_labels_count_once() {
+    let pair = ["p-0", "p-1"]
+        .map(|replica| Pod::new("m-0", 6, 20, 0.8).rows(&[("prometheus_replica", replica)]));
+    let jobs = ["a", "b"].map(|job| Pod::new("m-1", 6, 20, 0.8).rows(&[("job", job)]));
+    let rows = [pair.concat(), jobs.concat()].concat();
+    let Some(server) = served(&rows, USUAL).await else { return };
+    let sample = Reader::new(&server.url()).sample(MODEL).await;
+    assert_eq!(gauges_of(&sample), two_pods());
+    assert_eq!(load(&sample), LOAD);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_by_priority_are_counted_once_each() {
+    // Gauges have a series for each priority and one for all; counters have a series for each priority alone.
+    let mut rows = Vec::new();
+    for row in Pod::new("m-0", 6, 20, 0.5).sglang(&[]) {
+        for (priority, part) in [("0", 0.25), ("7", 0.75)] {
+            let mut of_priority = Row { slope: row.slope * part, ..row.clone() };
+            of_priority.set("priority", priority);
+            rows.push(of_priority);
+        }
+        rows.extend((row.slope <= 0.0).then_some(row));
+    }
+    let Some(server) = served(&rows, USUAL).await else { return };
+    let sample = Reader::new(&server.url()).sample(MODEL).await;
+    assert_eq!(gauges_of(&sample), pod("m-0", 6, 20, 50));
+    assert_eq!(load(&sample), [Some(120), Some(512), Some(128), Some(200), Some(20)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frontend_counts_only_where_the_servers_behind_it_are_not_scraped() {
+    let frontend = |name: &str, value: f64, slope: f64| {
+        let labels = [
+            ("model", "org/large"),
+            ("namespace", "prod"),
+            ("pod", "frontend-0"),
+            ("instance", "10.0.0.2:8000"),
+        ];
+        Row { slope, ..Row::still(&format!("dynamo_frontend_{name}"), &labels, value) }
+    };
+    let alone = vec![
+        frontend("inflight_requests", 26.0, 0.0),
+        frontend("queued_requests", 6.0, 0.0),
+        frontend("requests_total", 100.0, 2.0),
+        frontend("input_sequence_tokens_sum", 100.0, 1024.0),
+        frontend("input_sequence_tokens_count", 100.0, 2.0),
+        frontend("output_sequence_tokens_sum", 100.0, 256.0),
+        frontend("output_sequence_tokens_count", 100.0, 2.0),
+        frontend("time_to_first_token_seconds_sum", 100.0, 0.4),
+        frontend("time_to_first_token_seconds_count", 100.0, 2.0),
+    ];
+    let server = Pod { model: "Org/Large", ..Pod::new("m-0", 6, 20, 0.5) };
+    // Another model is served by the frontend alone.
+    let other = changed(alone.clone(), |row| row.set("model", "org/other"));
+    let both = [alone.clone(), server.rows(&[]), other].concat();
+    let rows = [scene("alone", alone), scene("both", both)].concat();
+    let Some(prometheus) = served(&rows, USUAL).await else { return };
+    let queue = |name: &str| (name.to_owned(), Some(6), Some(20), None);
+
+    let reader = Reader::of_scene(&prometheus.url(), "alone");
+    let sample = reader.sample("Org/Large").await;
+    assert_eq!(gauges_of(&sample), [queue("frontend-0")]);
+    assert_eq!(load(&sample)[0], Some(120));
+
+    let reader = Reader::of_scene(&prometheus.url(), "both");
+    let models = [ModelRef::new("Org/Large", "prod"), ModelRef::new("org/other", "prod")];
+    for per_pod in [HashSet::new(), models.iter().cloned().collect()] {
+        let ask = Ask::new(&models, &*reader.clock).with_load_per_pod(&per_pod);
+        let mut answers = reader.backend.fetch(ask).await.unwrap();
+        let [large, other] = models.each_ref().map(|model| found(answers.remove(model).unwrap()));
+        assert_eq!(gauges_of(&large), pod("m-0", 6, 20, 50));
+        assert_eq!(load(&large), [Some(120), Some(512), Some(128), Some(200), Some(20)]);
+        assert!(large.absent.is_none(), "{:?}", large.absent);
+        assert_eq!(gauges_of(&other), [queue("frontend-0")]);
+        assert_eq!(load(&other)[0], Some(120));
+    }
+    let listed = reader.backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
+    let listed: Vec<_> = listed.into_iter().map(|known| (known.model, known.replicas)).collect();
+    assert_eq!(listed, models.map(|model| (model, Some(1))));
 }

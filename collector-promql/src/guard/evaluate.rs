@@ -95,7 +95,7 @@ impl Shared {
                 (computed.body, computed.content, matched)
             } else {
                 let (instant, matched) = tokio::join!(
-                    self.instant(request.clone(), Purpose::Guarded),
+                    self.complete(request.clone()),
                     self.probe(&probed.texts, question, is_repeated)
                 );
                 let (body, content) = instant?;
@@ -153,6 +153,25 @@ impl Shared {
         }
     }
 
+    /// Sends an instant query of which a partial answer is an error, unless the request allows one: a sum without a part
+    /// is too small, and what a probe does not find may exist.
+    async fn complete(&self, request: Request) -> Result<(Bytes, Content), Outcome> {
+        let allows = |(name, value): &(String, String)| {
+            matches!(
+                (&**name, &**value),
+                ("partial_response", "true" | "1") | ("deny_partial_response", "false" | "0")
+            )
+        };
+        let is_allowed = request.parameters.iter().any(allows);
+        let (body, content) = self.instant(request, Purpose::Guarded).await?;
+        match answer::incomplete(&body).filter(|_| !is_allowed) {
+            Some(why) => {
+                Err(Outcome::Failed(format!("the server's answer is partial: {why}").into()))
+            }
+            None => Ok((body, content)),
+        }
+    }
+
     /// Returns what each of these selectors matches: from memory, unless `repeat` is set or samples have become too old
     /// since, or from the server.
     async fn probe(
@@ -179,11 +198,10 @@ impl Shared {
         let unknown: Vec<Probe> = unknown.cloned().collect();
         for (text, indices) in probe::probes(&unknown) {
             let request = request(question, &text);
-            let (body, _) =
-                self.instant(request, Purpose::Guarded).await.map_err(|outcome| match outcome {
-                    Outcome::Failed(_) => outcome,
-                    _ => Outcome::Failed("the server rejected the probe of the selectors".into()),
-                })?;
+            let (body, _) = self.complete(request).await.map_err(|outcome| match outcome {
+                Outcome::Failed(_) => outcome,
+                _ => Outcome::Failed("the server rejected the probe of the selectors".into()),
+            })?;
             let read = probe::read(&body, indices).map_err(|text| Outcome::Failed(text.into()))?;
             let mut known = lock(&self.matched);
             for (index, mut of_selector) in read {
@@ -273,7 +291,7 @@ impl Shared {
             return *has_history;
         }
         let request = request(question, &history_of(model));
-        let Ok((_, content)) = self.instant(request, Purpose::Guarded).await else { return true };
+        let Ok((_, content)) = self.complete(request).await else { return true };
         let has_history = content == Content::Samples;
         lock(&self.histories).insert(key, has_history, now);
         has_history

@@ -24,6 +24,8 @@ struct Series {
     ages: Mutex<BTreeMap<(String, ModelRef), u64>>,
     probes: Mutex<Vec<String>>,
     partial_response: Mutex<Option<String>>,
+    /// What each answer has besides its data.
+    mark: Mutex<&'static str>,
 }
 
 impl Series {
@@ -93,9 +95,9 @@ impl Upstream for Series {
             let sample = format!(r#"{{"metric":{{}},"value":[1,"{count}"]}}"#);
             (count > 0).then_some(sample).into_iter().collect()
         };
-        let samples = samples.join(",");
+        let (samples, mark) = (samples.join(","), *lock(&self.mark));
         let body = format!(
-            r#"{{"status":"success","data":{{"resultType":"vector","result":[{samples}]}}}}"#
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[{samples}]}}{mark}}}"#
         );
         Ok(Passed::new(200, None, body))
     }
@@ -374,4 +376,43 @@ async fn above_a_thousand_models_none_is_missed() {
     world.series.remove("m-0");
     pass(10).await;
     check_refused(&world.ask(SUM).await, Reason::Partial, r#"\"m-0\" in \"prod\""#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_the_server_marks_as_partial_is_as_good_as_none() {
+    for (mark, says) in [
+        (r#","warnings":["a store is down"]"#, "a store is down"),
+        (r#","isPartial":true"#, "partial"),
+    ] {
+        let first = World::new();
+        first.series.remove("b");
+        *lock(&first.series.mark) = mark;
+        check_refused(&first.ask(SUM).await, Reason::Backend, says);
+
+        let world = World::new();
+        check_value(&world.ask(SUM).await, "2", "");
+        world.series.remove("b");
+        *lock(&world.series.mark) = mark;
+        pass(20).await;
+        let reply = world.ask(SUM).await;
+        check_value(&reply, "2", "from memory: 20s old");
+        assert!(text(&reply).contains(says), "{}", text(&reply));
+        pass(120).await;
+        check_refused(&world.ask(SUM).await, Reason::Backend, says);
+        let never_asked = world.ask("sum(vllm:num_requests_waiting)").await;
+        check_refused(&never_asked, Reason::Backend, says);
+        let query = SUM.to_owned();
+        let unguarded = InstantQuery { query, empty: Empty::Pass, ..InstantQuery::default() };
+        assert_eq!(world.guard.query(unguarded).await.status, 200);
+        // A probe that lacks series proves nothing about a model.
+        let unknown = world.ask(&SUM.replace("namespace", "model_name")).await;
+        check_refused(&unknown, Reason::Backend, says);
+    }
+    let world = World::new();
+    *lock(&world.series.mark) = r#","warnings":["PromQL info: metric might not be a counter"]"#;
+    let reply = world.ask(SUM).await;
+    assert!(text(&reply).contains(",\"2\"]"), "it lacks nothing: {}", text(&reply));
+    let world = World::with(Settings { partial: Partial::Warn, ..Settings::default() });
+    *lock(&world.series.mark) = r#","warnings":["a store is down"]"#;
+    check_value(&world.ask(SUM).await, "2", "a store is down");
 }
