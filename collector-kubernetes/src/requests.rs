@@ -82,7 +82,7 @@ pub(crate) async fn list(
         pages += 1;
         // Pages may be empty, and without an end.
         if objects.len().max(pages) > OBJECTS_MAX {
-            let why = format!("there are more than {OBJECTS_MAX} {}", id.kind.plural());
+            let why = format!("there are more than {OBJECTS_MAX} {}", id.kind.name());
             return Err(Failure::new(ErrorKind::TooLarge, why));
         }
         match next {
@@ -99,7 +99,7 @@ enum Next {
 
 fn read_page(kind: Kind, text: &[u8], objects: &mut Vec<Object>) -> Result<Next, Failure> {
     let bad = |what: &str, error: &dyn std::fmt::Display| {
-        Failure::new(ErrorKind::BadAnswer, format!("{what} of {}: {error}", kind.plural()))
+        Failure::new(ErrorKind::BadAnswer, format!("{what} of {}: {error}", kind.name()))
     };
     let page: Page<'_> = serde_json::from_slice(text).map_err(|error| bad("a list", &error))?;
     for item in page.items.unwrap_or_default() {

@@ -240,13 +240,18 @@ async fn the_servers_of_several_ports_are_one_replica() {
 }
 
 #[tokio::test]
-async fn pools_of_the_alpha_group_are_read_where_there_are_no_others() {
-    let server = Cluster::start().await.unwrap();
-    server.stop_serving(kinds::INFERENCE_POOLS);
-    server.apply(alpha_pool());
-    let fixture = Fixture::with(server, 1, &[]).await;
-    fixture.server.apply(fixture.pod(0));
-    fixture.pods_are(&["m-0"]).await;
+async fn pools_of_the_alpha_group_are_read_whatever_the_cluster_serves() {
+    // Releases of the extension install both groups, and pools stay in the former one until they are written anew.
+    for serves_both in [true, false] {
+        let server = Cluster::start().await.unwrap();
+        if !serves_both {
+            server.stop_serving(kinds::INFERENCE_POOLS);
+        }
+        server.apply(alpha_pool());
+        let fixture = Fixture::with(server, 1, &[]).await;
+        fixture.server.apply(fixture.pod(0));
+        fixture.pods_are(&["m-0"]).await;
+    }
 }
 
 #[tokio::test]
