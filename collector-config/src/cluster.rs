@@ -201,7 +201,11 @@ mod scrape {
                 replica: page.replica.as_ref().map(ToString::to_string),
             };
             match spec.target() {
-                Ok(target) => Some(Target { may_be_silent: page.may_be_silent, ..target }),
+                Ok(target) => Some(Target {
+                    may_be_silent: page.may_be_silent,
+                    pool: page.pool.clone(),
+                    ..target
+                }),
                 // Names of the API are short and printable.
                 Err(problem) => {
                     tracing::warn!(pod = %page.pod, namespace = %page.namespace, problem, "A pod cannot be scraped");

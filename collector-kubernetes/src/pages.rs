@@ -91,6 +91,8 @@ pub struct Page {
     pub role: Option<Arc<str>>,
     /// Whether it is the page of an Endpoint Picker.
     pub is_picker: bool,
+    /// The InferencePool of the Endpoint Picker, if it has only one.
+    pub pool: Option<Arc<str>>,
     /// Whether it is no failure if there is no answer: the pod has not been ready yet, or is being deleted.
     pub may_be_silent: bool,
     /// The object that names it: its kind and its name.

@@ -13,7 +13,7 @@ use collector_engines::endpoint_picker::{Routes, Scraped, Silent, of_model};
 use collector_transport::Cause;
 
 use super::fleet::{Fleet, State};
-use super::pod::{Good, LastSeen, Pod, is_same};
+use super::pod::{Good, LastSeen, Outcome, Pod, is_same};
 use super::replicas::{self, Replica, Served};
 use super::trace;
 use crate::NAME;
@@ -100,9 +100,12 @@ fn room(
         let page = seen.page(not_before);
         // An endpoint picker serves nothing, so no pod is missed without it.
         if let LastSeen::EndpointPicker(routes) = &seen.was {
+            // The live source asks it within a second.
+            let is_new = not_before == Tick::MIN && matches!(seen.outcome, Outcome::Untried);
             let good = page.map(Arc::clone).map_err(|cause| Silent {
                 since: seen.answered_at,
                 reason: format!("{}: {cause}", pod.target.shown()).into(),
+                is_new,
             });
             room.pickers.push(Picker { routes: routes.clone(), good });
             continue;
@@ -141,6 +144,7 @@ impl Picker {
             Ok(good) => Err(Silent {
                 since: Some(good.asked_at),
                 reason: "its page is that of a model server".into(),
+                is_new: false,
             }),
             Err(silent) => Err(silent.clone()),
         };

@@ -354,12 +354,14 @@ impl Pages {
             if !is_usable(slice) && self.slices_of_service(service).any(is_one) {
                 continue;
             }
-            let Some((_, pool)) = pools.first() else { continue };
+            let mut names = pools.iter().map(|(_, name)| name);
+            let Some(pool) = names.next() else { continue };
             let annotated = pod.endpoint.annotations.port(problems);
             let port = annotated.or_else(|| metrics_port(slice)).unwrap_or(PICKER_PORT);
             let source = source(Kind::InferencePool, pool);
             let Some(mut page) = self.page(name, pod, port, &source, problems) else { continue };
             page.is_picker = true;
+            page.pool = names.all(|name| name == pool).then(|| Arc::clone(pool));
             if !pages.iter().any(|other| other.address == page.address) {
                 pages.push(page);
             }
@@ -387,6 +389,7 @@ impl Pages {
             engine: None,
             role: None,
             is_picker: false,
+            pool: None,
             may_be_silent: pod.may_be_silent,
             source: Arc::clone(source),
         })
