@@ -94,7 +94,7 @@ mod scrape {
     use std::sync::Arc;
 
     use async_trait::async_trait;
-    use collector_core::{Backend, Clock, EngineName};
+    use collector_core::{Backend, Clock, EngineName, Namespace};
     use collector_engines::{ENDPOINT_PICKER, Engines};
     use collector_epp::discover::{Discovery, DiscoveryError, Target, TargetSpec};
     use collector_epp::{EppBackend, EppConfig};
@@ -174,6 +174,11 @@ mod scrape {
                 DiscoveryError::new(unknown.kind, format!("kubernetes.scrape: {unknown}"))
             })?;
             Ok(pages.iter().filter_map(|page| self.target(page)).collect())
+        }
+
+        fn unknown_in(&self, namespace: &Namespace) -> Option<DiscoveryError> {
+            let unknown = self.pages.unknown_in(namespace)?;
+            Some(DiscoveryError::new(unknown.kind, format!("kubernetes.scrape: {unknown}")))
         }
 
         async fn changed(&self) {

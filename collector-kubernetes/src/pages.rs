@@ -135,6 +135,13 @@ impl ClusterPages {
         pages.map_err(|unheard| PagesUnknown { kind: unheard.kind, why: unheard.why })
     }
 
+    /// Returns why the pages of a namespace are not known, though all that is watched is listed: it is not watched, or does not
+    /// exist.
+    pub fn unknown_in(&self, namespace: &Namespace) -> Option<PagesUnknown> {
+        let unheard = self.cluster.shared.store.unknown_in(namespace)?;
+        Some(PagesUnknown { kind: unheard.kind, why: unheard.why })
+    }
+
     /// Waits until the pages may be others than those that were last returned. May be dropped at any time.
     pub async fn changed(&self) {
         let returned = self.returned.load(Ordering::Relaxed);

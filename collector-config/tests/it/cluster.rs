@@ -270,6 +270,52 @@ async fn without_the_api_of_pools_no_model_is_missing() {
 }
 
 #[tokio::test]
+async fn in_a_namespace_that_is_not_watched_no_model_is_missing() {
+    let fixture = Fixture::new(0, &[("kubernetes.namespaces", "dev")]).await;
+    let why = match fixture.fetch().await {
+        Err(error) | Ok(Answer::Failed(error)) => error.to_string(),
+        Ok(answer) => panic!("nobody looked there: {answer:?}"),
+    };
+    assert!(why.contains("namespace \"chat\" is not watched"), "{why}");
+}
+
+#[tokio::test]
+async fn a_replica_of_an_endpoint_picker_that_never_answered_is_told_by_its_pool() {
+    let token = NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "for-pickers").unwrap();
+    let settings = [
+        ("scrape.picker_token_path", token.path().to_str().unwrap()),
+        ("scrape.allow_token_over_http", "true"),
+    ];
+    let fixture = Fixture::new(1, &settings).await;
+    let (port, _) = picker("for-pickers").await;
+    fixture.server.apply(pool("p"));
+    fixture.server.apply(fixture.pod(0));
+    let pod = |name| fixtures::pod("chat", name).ip("127.0.0.1").ready(true);
+    fixture.server.apply(slice("epp", port, "epp-0"));
+    fixture.server.apply(pod("epp-0"));
+    // That of another pool does not answer.
+    fixture.server.apply(fixtures::inference_pool(
+        "chat",
+        "q",
+        &[("app", "other")],
+        8000,
+        "epp-of-q",
+    ));
+    fixture.server.apply(slice("epp-of-q", 1, "epp-of-q-0"));
+    fixture.server.apply(pod("epp-of-q-0"));
+    let held = |sample: &ModelSample| sample.endpoint_picker.queued_requests();
+    fixture.sample_is(|sample| held(sample) == Some(7)).await;
+    let mut of_replica = slice("epp", 2, "epp-1");
+    of_replica["metadata"]["name"] = "epp-y".into();
+    fixture.server.apply(of_replica);
+    fixture.server.apply(pod("epp-1"));
+    fixture
+        .sample_is(|sample| matches!(sample.endpoint_picker, EndpointPicker::Silent { .. }))
+        .await;
+}
+
+#[tokio::test]
 async fn pods_of_endpoint_slices_are_scraped() {
     let settings =
         [("kubernetes.scrape", "endpoint_slices"), ("kubernetes.scrape_selector", "app=chat")];
