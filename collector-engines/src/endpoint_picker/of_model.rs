@@ -86,8 +86,7 @@ impl Routes {
 /// What all endpoint pickers of a namespace together report about a model with these live pods.
 ///
 /// An endpoint picker belongs to the model if it has received requests for it or routes to one of its pods. One of which
-/// neither can be told, because it has just started or the model has no pod, belongs to it if it is the only one or a
-/// replica of one that does, in the same pool.
+/// neither can be told, because it has just started or the model has no pod, belongs to it if it is the only one.
 pub fn of_model(model: &ModelId, pods: &[PodName], pickers: &[Scraped<'_>]) -> EndpointPicker {
     let pods: HashSet<&str> = pods.iter().map(|pod| pod_of(pod.as_str())).collect();
     let leads = |picker: &Scraped<'_>| picker.routes.lead_to(model, &pods);
@@ -98,17 +97,17 @@ pub fn of_model(model: &ModelId, pods: &[PodName], pickers: &[Scraped<'_>]) -> E
     let pools: HashSet<&Option<Arc<str>>> =
         pickers.iter().map(|picker| &picker.routes.pool).collect();
     let is_only = pickers.len() == 1 || (pools.len() == 1 && !pools.contains(&None));
+    let belongs = |picker: &&Scraped<'_>| leads(picker).unwrap_or(is_only);
+    let known: Vec<_> = pickers.iter().copied().filter(belongs).collect();
+    // Without another one that is known to be the model's, any may be it; otherwise a replica of that one, and one that never
+    // responded and may be of any pool.
     let is_replica = |picker: &Scraped<'_>| {
         let pool = &picker.routes.pool;
-        pool.is_some() && own.iter().any(|own| own.routes.pool == *pool)
+        pool.is_some() && known.iter().any(|known| known.routes.pool == *pool)
     };
-    let belongs =
-        |picker: &&Scraped<'_>| leads(picker).unwrap_or_else(|| is_only || is_replica(picker));
-    let known: Vec<_> = pickers.iter().copied().filter(belongs).collect();
-    // Without another one that is known to be the model's, any may be it; beside one, a replica of an unknown pool that never
-    // responded, and may hold requests too.
     let may_belong = |picker: &&Scraped<'_>| {
-        leads(picker).is_none() && (known.is_empty() || picker.may_be_any())
+        let may_be = known.is_empty() || is_replica(picker) || picker.may_be_any();
+        leads(picker).is_none() && may_be
     };
     let others = pickers.iter().copied().filter(may_belong);
     let mut suspects = known.iter().copied().chain(others);
@@ -280,8 +279,8 @@ mod tests {
     /// The requests that are held for `m`; `None`: that is not known.
     fn held(pages: &[EndpointPickerMetrics], others: &[(Option<&str>, Silent)]) -> Option<u64> {
         let routes: Vec<Routes> = pages.iter().map(Routes::of).collect();
-        let in_pool = |pool: &Option<&str>| Routes::default().in_pool(pool.map(Into::into));
-        let of_others: Vec<Routes> = others.iter().map(|(pool, _)| in_pool(pool)).collect();
+        let in_pool = |pool: Option<&str>| Routes::default().in_pool(pool.map(Into::into));
+        let of_others: Vec<Routes> = others.iter().map(|(pool, _)| in_pool(*pool)).collect();
         let here = pages.iter().zip(&routes);
         let here = here.map(|(page, routes)| Scraped { routes, page: Ok((page, Tick::MIN)) });
         let others = others.iter().zip(&of_others);
@@ -308,9 +307,12 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_without_requests_is_one_of_its_pool() {
-        assert_eq!(held(&[page("p", 3.0), page("p", 0.0), page("q", 0.0)], &[]), Some(3));
-        // A picker of another pool says nothing of the model.
+    fn among_several_pools_a_replica_is_told_by_its_own() {
+        let pages = [page("p", 3.0), page("p", 0.0), page("q", 0.0)];
+        assert_eq!(held(&pages, &[]), Some(3));
+        assert_eq!(held(&pages, &[(Some("p"), silent(false))]), None);
+        assert_eq!(held(&pages, &[(Some("q"), silent(false))]), Some(3));
+        // A picker of another pool says nothing of a model that nobody has named.
         assert_eq!(held(&[page("q", 0.0)], &[(Some("p"), silent(true))]), None);
     }
 }
