@@ -94,7 +94,7 @@ mod scrape {
     use std::sync::Arc;
 
     use async_trait::async_trait;
-    use collector_core::{Backend, Clock, EngineName};
+    use collector_core::{Backend, Clock, EngineName, Namespace};
     use collector_engines::{ENDPOINT_PICKER, Engines};
     use collector_epp::discover::{Discovery, DiscoveryError, Target, TargetSpec};
     use collector_epp::{EppBackend, EppConfig};
@@ -176,6 +176,11 @@ mod scrape {
             Ok(pages.iter().filter_map(|page| self.target(page)).collect())
         }
 
+        fn unknown_in(&self, namespace: &Namespace) -> Option<DiscoveryError> {
+            let unknown = self.pages.unknown_in(namespace)?;
+            Some(DiscoveryError::new(unknown.kind, format!("kubernetes.scrape: {unknown}")))
+        }
+
         async fn changed(&self) {
             self.pages.changed().await;
         }
@@ -201,7 +206,11 @@ mod scrape {
                 replica: page.replica.as_ref().map(ToString::to_string),
             };
             match spec.target() {
-                Ok(target) => Some(Target { may_be_silent: page.may_be_silent, ..target }),
+                Ok(target) => Some(Target {
+                    may_be_silent: page.may_be_silent,
+                    pool: page.pool.clone(),
+                    ..target
+                }),
                 // Names of the API are short and printable.
                 Err(problem) => {
                     tracing::warn!(pod = %page.pod, namespace = %page.namespace, problem, "A pod cannot be scraped");

@@ -74,6 +74,12 @@ reading_document! {
             let replicas = reading.value().replicas.iter();
             replicas.map(|replica| ReplicaRow::new(replica, reading)).collect()
         };
+        /// Only if `replicas` is empty: whether no replica means no pod. If false, there may be pods of which nothing is measured.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lists_pods: Option<bool> = {
+            let value = reading.value();
+            value.replicas.is_empty().then_some(value.lists_pods && !value.partial)
+        };
         /// The endpoint picker that routes requests to the model, if one is known.
         #[serde(skip_serializing_if = "Option::is_none")]
         picker: Option<EndpointPickerDocument<'a>> = EndpointPickerDocument::of(reading);
@@ -237,6 +243,16 @@ reading_document! {
         /// Pods of the variant that have not been Ready yet, if a cluster lists them.
         #[serde(skip_serializing_if = "Option::is_none")]
         num_starting: Option<u32> = reading.value().num_starting;
+        /// Only without any replica: whether that means no pod. If false, there may be pods of which nothing is measured.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lists_pods: Option<bool> = {
+            let (value, replicas) = (reading.value(), &reading.model().replicas);
+            let is_known = || {
+                replicas.lists_pods && !replicas.partial
+                    || replicas.known_empty(&value.variant).is_some()
+            };
+            (value.num_replicas + value.num_sleeping == 0).then(is_known)
+        };
         /// The pods of the variant that the cluster lists, if one is asked.
         #[serde(skip_serializing_if = "Option::is_none")]
         supply: Option<SupplyDocument<'a>> = SupplyDocument::of(reading, Some(&reading.value().variant));
@@ -407,7 +423,10 @@ fn rfc3339(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use collector_core::Tick;
+    use std::sync::Arc;
+
+    use collector_core::raw::Label;
+    use collector_core::{FreshnessThresholds, ModelRef, ModelValue, Source, Tick};
 
     use super::*;
 
@@ -426,6 +445,30 @@ mod tests {
     /// The reasons of a row, as they are in its document.
     fn told(row: &ReplicaMetrics, failed: &FieldReasons) -> serde_json::Value {
         serde_json::to_value(row_reasons(row, failed)).unwrap()
+    }
+
+    #[test]
+    fn no_replica_is_a_known_zero_or_is_not() {
+        let of = |lists_pods, partial, pods: &[&str]| {
+            let rows = pods.iter().map(|pod| ReplicaMetrics::new(*pod, Tick::MIN)).collect();
+            let model = ModelRef::new("m", "n");
+            let mut replicas = Replicas::new(model.clone(), rows, "test".into(), Tick::MIN);
+            (replicas.lists_pods, replicas.partial) = (lists_pods, partial);
+            let none = Allocation::new(model, "v".into(), 0, "test".into(), Tick::MIN);
+            let value = Arc::new(ModelValue::new(replicas, vec![none]));
+            let thresholds = FreshnessThresholds::default();
+            let label = || Label::new(Tick::MIN, Tick::MIN, &thresholds, Source::Backend);
+            let wall = SystemTime::UNIX_EPOCH;
+            let replicas = Reading::<Replicas>::in_model(Arc::clone(&value), (), label());
+            let allocation = Reading::<Allocation>::in_model(value, 0, label());
+            let replicas = serde_json::to_value(ReplicasDocument::new(&replicas, wall)).unwrap();
+            let variant = serde_json::to_value(AllocationDocument::new(&allocation, wall)).unwrap();
+            [replicas["listsPods"].as_bool(), variant["listsPods"].as_bool()]
+        };
+        assert_eq!(of(true, false, &[]), [Some(true); 2]);
+        assert_eq!(of(false, false, &[]), [Some(false); 2]);
+        assert_eq!(of(true, true, &[]), [Some(false); 2]);
+        assert_eq!(of(false, false, &["of-another"]), [None, Some(false)]);
     }
 
     #[test]

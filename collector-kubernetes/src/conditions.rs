@@ -32,6 +32,16 @@ impl Condition {
         let object = format!("{kind} {namespace}/{name}");
         Self { object: shown(&object), problem: shown(&problem.to_string()), remedy: remedy.into() }
     }
+
+    /// A namespace of the configuration that does not exist.
+    pub(crate) fn no_namespace(name: &str) -> Self {
+        Self {
+            object: shown(&format!("Namespace {name}")),
+            problem: "it does not exist, and kubernetes.namespaces has it".to_owned(),
+            remedy: "correct kubernetes.namespaces, or is this another cluster than is meant?"
+                .to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Condition {

@@ -19,11 +19,13 @@ pub(crate) enum Kind {
     HorizontalPodAutoscaler,
     VariantAutoscaling,
     InferencePool,
+    /// One of the group that has the alpha version: other objects, although clusters often serve both groups.
+    AlphaInferencePool,
     EndpointSlice,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Pod,
         Self::ReplicaSet,
         Self::Deployment,
@@ -34,6 +36,7 @@ impl Kind {
         Self::HorizontalPodAutoscaler,
         Self::VariantAutoscaling,
         Self::InferencePool,
+        Self::AlphaInferencePool,
         Self::EndpointSlice,
     ];
 
@@ -49,12 +52,12 @@ impl Kind {
             Self::ScaledObject => "ScaledObject",
             Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
             Self::VariantAutoscaling => "VariantAutoscaling",
-            Self::InferencePool => "InferencePool",
+            Self::InferencePool | Self::AlphaInferencePool => "InferencePool",
             Self::EndpointSlice => "EndpointSlice",
         }
     }
 
-    /// The name in paths of the API, in messages and in the label `kind` of metrics.
+    /// The name in paths of the API.
     pub(crate) const fn plural(self) -> &'static str {
         match self {
             Self::Pod => "pods",
@@ -66,8 +69,16 @@ impl Kind {
             Self::ScaledObject => "scaledobjects",
             Self::HorizontalPodAutoscaler => "horizontalpodautoscalers",
             Self::VariantAutoscaling => "variantautoscalings",
-            Self::InferencePool => "inferencepools",
+            Self::InferencePool | Self::AlphaInferencePool => "inferencepools",
             Self::EndpointSlice => "endpointslices",
+        }
+    }
+
+    /// The name in messages and in the label `kind` of metrics: that in paths, with its group if another kind has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::AlphaInferencePool => "inferencepools.inference.networking.x-k8s.io",
+            _ => self.plural(),
         }
     }
 
@@ -83,17 +94,20 @@ impl Kind {
             Self::ScaledObject => &["/apis/keda.sh/v1alpha1"],
             Self::HorizontalPodAutoscaler => &["/apis/autoscaling/v2"],
             Self::VariantAutoscaling => &["/apis/llmd.ai/v1alpha1"],
-            Self::InferencePool => &[
-                "/apis/inference.networking.k8s.io/v1",
-                "/apis/inference.networking.x-k8s.io/v1alpha2",
-            ],
+            Self::InferencePool => &["/apis/inference.networking.k8s.io/v1"],
+            Self::AlphaInferencePool => &["/apis/inference.networking.x-k8s.io/v1alpha2"],
             Self::EndpointSlice => &["/apis/discovery.k8s.io/v1"],
         }
     }
 
     /// Whether it only tells which metrics pages there are, and no supply follows from it.
     pub(crate) const fn is_of_pages(self) -> bool {
-        matches!(self, Self::InferencePool | Self::EndpointSlice)
+        self.is_pool() || matches!(self, Self::EndpointSlice)
+    }
+
+    /// Whether its objects are InferencePools.
+    pub(crate) const fn is_pool(self) -> bool {
+        matches!(self, Self::InferencePool | Self::AlphaInferencePool)
     }
 
     /// Whether it is watched where these are the pages that the configuration asks for.
@@ -101,7 +115,7 @@ impl Kind {
         match pages {
             None => !self.is_of_pages(),
             Some(PageSource::Pools) => true,
-            Some(PageSource::EndpointSlices(_)) => !matches!(self, Self::InferencePool),
+            Some(PageSource::EndpointSlices(_)) => !self.is_pool(),
         }
     }
 

@@ -91,6 +91,8 @@ pub struct Page {
     pub role: Option<Arc<str>>,
     /// Whether it is the page of an Endpoint Picker.
     pub is_picker: bool,
+    /// The InferencePool of the Endpoint Picker, if it has only one.
+    pub pool: Option<Arc<str>>,
     /// Whether it is no failure if there is no answer: the pod has not been ready yet, or is being deleted.
     pub may_be_silent: bool,
     /// The object that names it: its kind and its name.
@@ -131,6 +133,13 @@ impl ClusterPages {
         let pages = shared.store.pages();
         let pages = pages.map_err(|unheard| brought.err().unwrap_or(unheard));
         pages.map_err(|unheard| PagesUnknown { kind: unheard.kind, why: unheard.why })
+    }
+
+    /// Returns why the pages of a namespace are not known, though all that is watched is listed: it is not watched, or does not
+    /// exist.
+    pub fn unknown_in(&self, namespace: &Namespace) -> Option<PagesUnknown> {
+        let unheard = self.cluster.shared.store.unknown_in(namespace)?;
+        Some(PagesUnknown { kind: unheard.kind, why: unheard.why })
     }
 
     /// Waits until the pages may be others than those that were last returned. May be dropped at any time.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use collector_core::{ErrorKind, Permits};
+use collector_core::{ErrorKind, Namespace, Permits};
 use http::header::RETRY_AFTER;
 use http::response::Parts;
 use http_body_util::BodyExt as _;
@@ -82,7 +82,7 @@ pub(crate) async fn list(
         pages += 1;
         // Pages may be empty, and without an end.
         if objects.len().max(pages) > OBJECTS_MAX {
-            let why = format!("there are more than {OBJECTS_MAX} {}", id.kind.plural());
+            let why = format!("there are more than {OBJECTS_MAX} {}", id.kind.name());
             return Err(Failure::new(ErrorKind::TooLarge, why));
         }
         match next {
@@ -99,7 +99,7 @@ enum Next {
 
 fn read_page(kind: Kind, text: &[u8], objects: &mut Vec<Object>) -> Result<Next, Failure> {
     let bad = |what: &str, error: &dyn std::fmt::Display| {
-        Failure::new(ErrorKind::BadAnswer, format!("{what} of {}: {error}", kind.plural()))
+        Failure::new(ErrorKind::BadAnswer, format!("{what} of {}: {error}", kind.name()))
     };
     let page: Page<'_> = serde_json::from_slice(text).map_err(|error| bad("a list", &error))?;
     for item in page.items.unwrap_or_default() {
@@ -135,6 +135,19 @@ pub(crate) async fn is_served(client: &Client, base: &str) -> bool {
     let Ok(request) = request else { return true };
     let answer = in_time(send(client, request)).await;
     !matches!(answer, Err(failure) if failure.kind == ErrorKind::NotFound)
+}
+
+/// Whether a namespace exists; `None` if the server does not say, because we may not ask.
+pub(crate) async fn has_namespace(client: &Client, namespace: &Namespace) -> Option<bool> {
+    let request = http::Request::get(format!("/api/v1/namespaces/{namespace}")).body(Vec::new());
+    match ask(client, request.ok()?).await {
+        Ok(_) => Some(true),
+        // It says so with the name, and not as of a path that it does not know.
+        Err(failure) if failure.kind == ErrorKind::NotFound => {
+            failure.why.contains(&format!("{:?}", namespace.as_str())).then_some(false)
+        }
+        Err(_) => None,
+    }
 }
 
 async fn in_time<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -32,14 +32,14 @@ pub(crate) fn register() {
     );
     for kind in Kind::ALL {
         objects(kind, 0);
-        counter!(RESTARTS, "kind" => kind.plural()).increment(0);
+        counter!(RESTARTS, "kind" => kind.name()).increment(0);
     }
     conditions(0);
 }
 
 /// Sets how many objects of a kind are known.
 pub(crate) fn objects(kind: Kind, count: usize) {
-    gauge!(OBJECTS, "kind" => kind.plural()).set(count as f64);
+    gauge!(OBJECTS, "kind" => kind.name()).set(count as f64);
 }
 
 /// Sets how many conditions there are.
@@ -49,10 +49,10 @@ pub(crate) fn conditions(count: usize) {
 
 /// Sets how long ago a kind was last heard of.
 pub(crate) fn last_heard(kind: Kind, age: Duration) {
-    gauge!(LAST_HEARD, "kind" => kind.plural()).set(age.as_secs_f64());
+    gauge!(LAST_HEARD, "kind" => kind.name()).set(age.as_secs_f64());
 }
 
 /// Counts a list or a watch that failed.
 pub(crate) fn restarted(kind: Kind) {
-    counter!(RESTARTS, "kind" => kind.plural()).increment(1);
+    counter!(RESTARTS, "kind" => kind.name()).increment(1);
 }

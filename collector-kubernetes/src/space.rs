@@ -109,7 +109,7 @@ impl Space {
                 return Changes { pages, ..self.put_pod(&pod_name, pod, now) };
             }
             Content::Pool(pool) => {
-                let pages = self.pages.set_pool(&key.1, Some(pool));
+                let pages = self.pages.set_pool(&key, Some(pool));
                 return Changes { pages, ..Changes::default() };
             }
             Content::Slice(slice) => {
@@ -148,7 +148,7 @@ impl Space {
         // What was known of one that cannot be read any more stays until it is deleted.
         let pages = match kind {
             Kind::Pod => self.pages.remove_pod(&PodName::new(Arc::clone(name))),
-            Kind::InferencePool => self.pages.set_pool(name, None),
+            kind if kind.is_pool() => self.pages.set_pool(&(kind, Arc::clone(name)), None),
             Kind::EndpointSlice => self.pages.set_slice(name, None),
             _ => false,
         };

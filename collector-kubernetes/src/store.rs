@@ -47,6 +47,8 @@ struct State {
     changed: HashSet<ModelRef>,
     watches: Watches,
     conditions: BTreeSet<Condition>,
+    /// Namespaces that are watched and do not exist.
+    absent: BTreeSet<Namespace>,
     /// What tells which pods have metrics pages, if they are scraped.
     pages: Option<Arc<PageSource>>,
     /// Whether pages have changed since that was announced.
@@ -96,7 +98,13 @@ impl Store {
     /// Begins with these watches. With `anew` each lists again, as from another cluster; otherwise those that have a list
     /// go on from it. What is known stays in both cases.
     pub(crate) fn begin(&self, watches: Vec<WatchId>, anew: bool) {
-        self.write().watches.begin(watches, anew, self.now());
+        let now = self.now();
+        let mut state = self.write();
+        state.watches.begin(watches, anew, now);
+        if anew {
+            state.absent.clear();
+        }
+        drop(state);
         self.announce();
     }
 
@@ -289,25 +297,50 @@ impl Store {
         self.read().watches.are_tried()
     }
 
-    /// Returns why nothing is known of a namespace, if it is not one of those that are watched.
-    fn unwatched(&self, namespace: &Namespace) -> Option<Unheard> {
-        if self.namespaces.is_empty() || self.namespaces.binary_search(namespace).is_ok() {
-            return None;
+    /// Takes note of whether a namespace that is watched exists.
+    pub(crate) fn set_exists(&self, namespace: &Namespace, exists: bool) {
+        let now = self.now();
+        let mut state = self.write();
+        let has_changed = if exists {
+            state.absent.remove(namespace)
+        } else {
+            state.absent.insert(namespace.clone())
+        };
+        if has_changed {
+            self.resolve(&mut state, now);
+            self.announce();
         }
+    }
+
+    /// Whether a namespace did not exist when that was last asked.
+    pub(crate) fn is_absent(&self, namespace: &Namespace) -> bool {
+        self.read().absent.contains(namespace)
+    }
+
+    /// Returns why nothing is known of a namespace: it is not one of those that are watched, or does not exist.
+    pub(crate) fn unknown_in(&self, namespace: &Namespace) -> Option<Unheard> {
         let name = printable(namespace.as_str()).at_most(NAME_MAX);
-        let why = format!(
-            "namespace \"{name}\" is not watched, so nothing is known of its pods: add it to kubernetes.namespaces"
-        );
+        let why = if !self.namespaces.is_empty()
+            && self.namespaces.binary_search(namespace).is_err()
+        {
+            format!(
+                "namespace \"{name}\" is not watched, so nothing is known of its pods: add it to kubernetes.namespaces"
+            )
+        } else if self.is_absent(namespace) {
+            format!("namespace \"{name}\" of kubernetes.namespaces does not exist in the cluster")
+        } else {
+            return None;
+        };
         Some(Unheard { kind: ErrorKind::Configuration, why })
     }
 
     /// What the cluster says of a model.
     ///
     /// # Errors
-    /// When it has not looked: its namespace is not watched, or a watch is lost.
+    /// When it has not looked: its namespace is not watched or does not exist, or a watch is lost.
     pub(crate) fn known(&self, model: &ModelRef) -> Result<Known, Unheard> {
-        if let Some(unwatched) = self.unwatched(&model.namespace) {
-            return Err(unwatched);
+        if let Some(unknown) = self.unknown_in(&model.namespace) {
+            return Err(unknown);
         }
         let now = self.now();
         let state = self.read();
@@ -376,6 +409,9 @@ impl Store {
 impl State {
     fn put(&mut self, kind: Kind, object: Object, now: Tick) {
         let namespace = object.namespace.clone();
+        if !self.absent.is_empty() {
+            self.absent.remove(&namespace);
+        }
         let space = self
             .spaces
             .entry(namespace.clone())
@@ -420,6 +456,8 @@ impl State {
         for space in self.spaces.values() {
             space.report(&mut conditions);
         }
+        let absent = self.absent.iter();
+        conditions.extend(absent.map(|name| Condition::no_namespace(name.as_str())));
         for condition in conditions.difference(&self.conditions) {
             tracing::warn!(object = %condition.object, "{condition}");
         }

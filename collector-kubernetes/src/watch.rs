@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::Connection;
 use crate::failure::Failure;
+use crate::kind::Kind;
 use crate::objects::{Event, Object, Status, version_of};
 use crate::requests::{self, Lines};
 use crate::selfmetrics;
@@ -64,6 +65,9 @@ impl Watch {
             let began = self.store.now();
             match requests::list(&client, base, &self.id, permits).await {
                 Ok(list) => {
+                    if list.objects.is_empty() {
+                        self.look_for_namespace(&client).await;
+                    }
                     if self.store.replace(&self.id, list.objects, began) {
                         let position = Position { base, version: list.version };
                         self.store.set_position(&self.id, Some(position));
@@ -80,6 +84,15 @@ impl Watch {
         match missing {
             Some(failure) if !is_gone => Err(failure),
             _ => Ok(Listed::NotServed),
+        }
+    }
+
+    /// Asks whether the namespace exists, once for all kinds: of one that does not, every list is empty.
+    async fn look_for_namespace(&self, client: &Client) {
+        if let (Kind::Pod, Some(namespace)) = (self.id.kind, &self.id.namespace)
+            && let Some(exists) = requests::has_namespace(client, namespace).await
+        {
+            self.store.set_exists(namespace, exists);
         }
     }
 
@@ -103,16 +116,20 @@ impl Watch {
             let opened = match self.connection.client().await {
                 Ok(client) => {
                     let version = &position.version;
-                    requests::watch(&client, position.base, &self.id, version, lasts).await
+                    let opened = requests::watch(&client, position.base, &self.id, version, lasts);
+                    opened.await.map(|lines| (client, lines))
                 }
                 Err(failure) => Err(failure),
             };
             let failure = match opened {
-                Ok(lines) => {
+                Ok((client, lines)) => {
                     self.store.opened(&self.id);
                     let taken = self.take(lines, &mut position).await;
                     if taken.is_ok() {
                         self.store.heard(&self.id);
+                        if self.is_of_no_namespace() {
+                            self.look_for_namespace(&client).await;
+                        }
                     }
                     match taken {
                         // A server that ends watches at once is not asked all the time.
@@ -143,6 +160,11 @@ impl Watch {
             self.renew_after(&failure).await;
             sleep(pause.after(&failure)).await;
         }
+    }
+
+    /// Whether its namespace did not exist when that was last asked.
+    fn is_of_no_namespace(&self) -> bool {
+        self.id.namespace.as_ref().is_some_and(|namespace| self.store.is_absent(namespace))
     }
 
     /// Takes the events of a watch until it ends.

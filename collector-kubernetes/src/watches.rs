@@ -25,7 +25,7 @@ pub(crate) struct WatchId {
 
 impl fmt::Display for WatchId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.plural())?;
+        f.write_str(self.kind.name())?;
         match &self.namespace {
             Some(namespace) => write!(f, " in {namespace}"),
             None => Ok(()),
@@ -181,11 +181,17 @@ impl Watches {
 
     /// The same for the metrics pages. Without a kind that names them they are unknown, and not none.
     pub(crate) fn pages_as_of(&self, now: Tick) -> Result<Tick, Unheard> {
-        let mut states = self.states.iter();
         let is_absent =
             |watch: &Watch| matches!((&watch.heard, &watch.lost), (Some(Heard::NotServed), None));
-        if let Some((id, _)) = states.find(|(id, watch)| id.kind.is_of_pages() && is_absent(watch))
-        {
+        // InferencePools of one group are enough.
+        let has_others = |id: &WatchId| {
+            let mut others = self.states.iter().filter(|(other, _)| other.kind != id.kind);
+            others
+                .any(|(other, watch)| other.kind.plural() == id.kind.plural() && !is_absent(watch))
+        };
+        let is_missing =
+            |id: &WatchId, watch| id.kind.is_of_pages() && is_absent(watch) && !has_others(id);
+        if let Some((id, _)) = self.states.iter().find(|(id, watch)| is_missing(id, watch)) {
             let why = format!(
                 "the API server has no {}, which name the pods to scrape: install its API, or set kubernetes.scrape",
                 id.kind.plural()

@@ -249,7 +249,7 @@ impl Found {
 
     fn of(&self, namespace: &Namespace, model: &ModelId, pods: &[PodName]) -> EndpointPicker {
         let here = self.here.iter().filter(|(of, ..)| of == namespace);
-        let silent = |since, reason: &str| Silent { since, reason: reason.into() };
+        let silent = |since, reason: &str| Silent { since, reason: reason.into(), is_new: false };
         let here = here.map(|(_, routes, metrics, at)| Scraped {
             routes,
             page: at

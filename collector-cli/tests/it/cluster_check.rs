@@ -137,7 +137,7 @@ async fn a_cluster_without_faults_passes() {
   ✓ apis: served: Pod (v1), ReplicaSet (apps/v1), Deployment (apps/v1), StatefulSet (apps/v1), LeaderWorkerSet \
 (leaderworkerset.x-k8s.io/v1), LLMInferenceService (serving.kserve.io/v1alpha1), ScaledObject (keda.sh/v1alpha1), \
 HorizontalPodAutoscaler (autoscaling/v2), VariantAutoscaling (llmd.ai/v1alpha1), InferencePool \
-(inference.networking.k8s.io/v1), EndpointSlice (discovery.k8s.io/v1)
+(inference.networking.k8s.io/v1), InferencePool (inference.networking.x-k8s.io/v1alpha2), EndpointSlice (discovery.k8s.io/v1)
   ✓ rbac: all 18 permissions that are needed are granted
   ✓ lists: the API server lists every kind: 1 model, 1 variant
   ✓ objects: nothing is wrong with them
@@ -215,7 +215,7 @@ async fn lists_without_an_answer_do_not_keep_the_model_from_being_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn direct_scraping_of_a_cluster_needs_its_pools_in_the_group_that_is_served() {
+async fn direct_scraping_of_a_cluster_needs_its_pools_in_the_groups_that_are_served() {
     let fixture = Fixture::new().await;
     let scraping = |from: &str| {
         let mut command = fixture.command();
@@ -226,15 +226,16 @@ async fn direct_scraping_of_a_cluster_needs_its_pools_in_the_group_that_is_serve
         }
         Checked(run(&mut command, &["check", "-o", "json"]))
     };
-    scraping("pools").has("rbac", "pass", "all 22 permissions");
+    scraping("pools").has("rbac", "pass", "all 24 permissions");
     scraping("endpoint_slices").has("rbac", "pass", "all 20 permissions");
-    fixture.cluster.stop_serving(kinds::INFERENCE_POOLS);
     fixture.cluster.allow(|access| access.group != "inference.networking.x-k8s.io");
     let checked = scraping("pools");
-    checked.fails_at("rbac", "2 of 22 permissions are missing: list inferencepools, watch");
+    checked.fails_at("rbac", "2 of 24 permissions are missing: list inferencepools, watch");
     let rule =
         "- apiGroups: [\"inference.networking.x-k8s.io\"]\n  resources: [\"inferencepools\"]";
     checked.has("rbac", "fail", rule);
+    fixture.cluster.stop_serving(kinds::INFERENCE_POOLS_V1ALPHA2);
+    scraping("pools").has("rbac", "pass", "all 22 permissions");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -240,13 +240,18 @@ async fn the_servers_of_several_ports_are_one_replica() {
 }
 
 #[tokio::test]
-async fn pools_of_the_alpha_group_are_read_where_there_are_no_others() {
-    let server = Cluster::start().await.unwrap();
-    server.stop_serving(kinds::INFERENCE_POOLS);
-    server.apply(alpha_pool());
-    let fixture = Fixture::with(server, 1, &[]).await;
-    fixture.server.apply(fixture.pod(0));
-    fixture.pods_are(&["m-0"]).await;
+async fn pools_of_the_alpha_group_are_read_whatever_the_cluster_serves() {
+    // Releases of the extension install both groups, and pools stay in the former one until they are written anew.
+    for serves_both in [true, false] {
+        let server = Cluster::start().await.unwrap();
+        if !serves_both {
+            server.stop_serving(kinds::INFERENCE_POOLS);
+        }
+        server.apply(alpha_pool());
+        let fixture = Fixture::with(server, 1, &[]).await;
+        fixture.server.apply(fixture.pod(0));
+        fixture.pods_are(&["m-0"]).await;
+    }
 }
 
 #[tokio::test]
@@ -262,6 +267,52 @@ async fn without_the_api_of_pools_no_model_is_missing() {
     };
     assert!(why.contains("the API server has no inferencepools"), "{why}");
     assert!(why.contains("set kubernetes.scrape"), "{why}");
+}
+
+#[tokio::test]
+async fn in_a_namespace_that_is_not_watched_no_model_is_missing() {
+    let fixture = Fixture::new(0, &[("kubernetes.namespaces", "dev")]).await;
+    let why = match fixture.fetch().await {
+        Err(error) | Ok(Answer::Failed(error)) => error.to_string(),
+        Ok(answer) => panic!("nobody looked there: {answer:?}"),
+    };
+    assert!(why.contains("namespace \"chat\" is not watched"), "{why}");
+}
+
+#[tokio::test]
+async fn a_replica_of_an_endpoint_picker_that_never_answered_is_told_by_its_pool() {
+    let token = NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "for-pickers").unwrap();
+    let settings = [
+        ("scrape.picker_token_path", token.path().to_str().unwrap()),
+        ("scrape.allow_token_over_http", "true"),
+    ];
+    let fixture = Fixture::new(1, &settings).await;
+    let (port, _) = picker("for-pickers").await;
+    fixture.server.apply(pool("p"));
+    fixture.server.apply(fixture.pod(0));
+    let pod = |name| fixtures::pod("chat", name).ip("127.0.0.1").ready(true);
+    fixture.server.apply(slice("epp", port, "epp-0"));
+    fixture.server.apply(pod("epp-0"));
+    // That of another pool does not answer.
+    fixture.server.apply(fixtures::inference_pool(
+        "chat",
+        "q",
+        &[("app", "other")],
+        8000,
+        "epp-of-q",
+    ));
+    fixture.server.apply(slice("epp-of-q", 1, "epp-of-q-0"));
+    fixture.server.apply(pod("epp-of-q-0"));
+    let held = |sample: &ModelSample| sample.endpoint_picker.queued_requests();
+    fixture.sample_is(|sample| held(sample) == Some(7)).await;
+    let mut of_replica = slice("epp", 2, "epp-1");
+    of_replica["metadata"]["name"] = "epp-y".into();
+    fixture.server.apply(of_replica);
+    fixture.server.apply(pod("epp-1"));
+    fixture
+        .sample_is(|sample| matches!(sample.endpoint_picker, EndpointPicker::Silent { .. }))
+        .await;
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ pub struct Silent {
     pub since: Option<Tick>,
     /// Why it does not.
     pub reason: Arc<str>,
+    /// It was found just now, and nobody has asked it yet.
+    pub is_new: bool,
 }
 
 /// Where an endpoint picker routes requests.
@@ -46,6 +48,17 @@ impl Routes {
             models: named.cloned().collect(),
             pods: pods.map(|(endpoint, _)| pod_of(endpoint.as_str()).into()).collect(),
         }
+    }
+
+    /// Sets its InferencePool, if that is known otherwise than by its page.
+    #[must_use]
+    pub fn in_pool(self, pool: Option<Arc<str>>) -> Self {
+        Self { pool: pool.or(self.pool), ..self }
+    }
+
+    /// Whether nothing is known of the requests that it routes: it never responded, or had none.
+    pub fn are_unknown(&self) -> bool {
+        self.models.is_empty() && self.pods.is_empty()
     }
 
     /// Returns its InferencePool.
@@ -76,15 +89,28 @@ impl Routes {
 /// neither can be told, because it has just started or the model has no pod, belongs to it if it is the only one.
 pub fn of_model(model: &ModelId, pods: &[PodName], pickers: &[Scraped<'_>]) -> EndpointPicker {
     let pods: HashSet<&str> = pods.iter().map(|pod| pod_of(pod.as_str())).collect();
+    let leads = |picker: &Scraped<'_>| picker.routes.lead_to(model, &pods);
+    let own: Vec<_> = pickers.iter().filter(|picker| leads(picker) == Some(true)).collect();
+    // One that is new has nothing to tell for a moment: as if it had not been found yet.
+    let counts = |picker: &&Scraped<'_>| own.is_empty() || !picker.is_new();
+    let pickers: Vec<_> = pickers.iter().filter(counts).collect();
     let pools: HashSet<&Option<Arc<str>>> =
         pickers.iter().map(|picker| &picker.routes.pool).collect();
     let is_only = pickers.len() == 1 || (pools.len() == 1 && !pools.contains(&None));
-    let belongs = |picker: &&Scraped<'_>| picker.routes.lead_to(model, &pods).unwrap_or(is_only);
-    let known: Vec<_> = pickers.iter().filter(belongs).collect();
-    // Without another one that is known to be the model's, one that never responded may be it.
-    let may_belong =
-        |picker: &&Scraped<'_>| known.is_empty() && picker.routes.lead_to(model, &pods).is_none();
-    let mut suspects = known.iter().copied().chain(pickers.iter().filter(may_belong));
+    let belongs = |picker: &&Scraped<'_>| leads(picker).unwrap_or(is_only);
+    let known: Vec<_> = pickers.iter().copied().filter(belongs).collect();
+    // Without another one that is known to be the model's, any may be it; otherwise a replica of that one, and one that never
+    // responded and may be of any pool.
+    let is_replica = |picker: &Scraped<'_>| {
+        let pool = &picker.routes.pool;
+        pool.is_some() && known.iter().any(|known| known.routes.pool == *pool)
+    };
+    let may_belong = |picker: &&Scraped<'_>| {
+        let may_be = known.is_empty() || is_replica(picker) || picker.may_be_any();
+        leads(picker).is_none() && may_be
+    };
+    let others = pickers.iter().copied().filter(may_belong);
+    let mut suspects = known.iter().copied().chain(others);
     if let Some(silent) = suspects.find_map(|picker| picker.page.as_ref().err()) {
         return EndpointPicker::silent(silent.since, Arc::clone(&silent.reason));
     }
@@ -95,6 +121,17 @@ pub fn of_model(model: &ModelId, pods: &[PodName], pickers: &[Scraped<'_>]) -> E
             EndpointPicker::Responding(Arc::new(load(model, &pods, &pages, oldest)))
         }
         None => EndpointPicker::None,
+    }
+}
+
+impl Scraped<'_> {
+    fn is_new(&self) -> bool {
+        self.page.as_ref().is_err_and(|silent| silent.is_new)
+    }
+
+    /// Whether it may be the endpoint picker of any pool: nothing was ever heard of it.
+    fn may_be_any(&self) -> bool {
+        self.routes.pool.is_none() && self.page.as_ref().is_err_and(|silent| silent.since.is_none())
     }
 }
 
@@ -215,4 +252,67 @@ fn pod_of(endpoint: &str) -> &str {
 
 fn count(value: f64) -> Option<u64> {
     sanitize::count(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint_picker::{Owner, Rows, Series};
+
+    /// The page of a picker of this pool that holds so many requests for the model `m`; 0: it had none.
+    fn page(pool: &str, held: f64) -> EndpointPickerMetrics {
+        let all = Series::all();
+        let index = |key| all.iter().position(|series| series.key == key).unwrap();
+        let mut rows = Rows::default();
+        rows.add(index("saturation_effective"), Owner::Pool, [Some(pool.into()), None], 0.5);
+        if held > 0.0 {
+            let row = [Some("m".into()), Some("m".into())];
+            rows.add(index("flow_control_queue_size"), Owner::Model, row, held);
+        }
+        rows.metrics(&all, |_| false)
+    }
+
+    fn silent(is_new: bool) -> Silent {
+        Silent { since: None, reason: "refused".into(), is_new }
+    }
+
+    /// The requests that are held for `m`; `None`: that is not known.
+    fn held(pages: &[EndpointPickerMetrics], others: &[(Option<&str>, Silent)]) -> Option<u64> {
+        let routes: Vec<Routes> = pages.iter().map(Routes::of).collect();
+        let in_pool = |pool: Option<&str>| Routes::default().in_pool(pool.map(Into::into));
+        let of_others: Vec<Routes> = others.iter().map(|(pool, _)| in_pool(*pool)).collect();
+        let here = pages.iter().zip(&routes);
+        let here = here.map(|(page, routes)| Scraped { routes, page: Ok((page, Tick::MIN)) });
+        let others = others.iter().zip(&of_others);
+        let others = others.map(|((_, why), routes)| Scraped { routes, page: Err(why.clone()) });
+        of_model(&"m".into(), &[], &here.chain(others).collect::<Vec<_>>()).queued_requests()
+    }
+
+    #[test]
+    fn a_replica_that_never_responded_makes_the_sum_unknown() {
+        let own = [page("p", 3.0)];
+        assert_eq!(held(&own, &[]), Some(3));
+        assert_eq!(held(&own, &[(Some("p"), silent(false))]), None);
+        assert_eq!(held(&own, &[(None, silent(false))]), None, "of any pool");
+        assert_eq!(held(&own, &[(Some("q"), silent(false))]), Some(3), "of another pool");
+    }
+
+    #[test]
+    fn a_replica_that_was_just_found_counts_once_it_was_asked() {
+        let own = [page("p", 3.0)];
+        for pool in [Some("p"), None] {
+            assert_eq!(held(&own, &[(pool, silent(true))]), Some(3));
+            assert_eq!(held(&[], &[(pool, silent(true))]), None, "it is the only one");
+        }
+    }
+
+    #[test]
+    fn among_several_pools_a_replica_is_told_by_its_own() {
+        let pages = [page("p", 3.0), page("p", 0.0), page("q", 0.0)];
+        assert_eq!(held(&pages, &[]), Some(3));
+        assert_eq!(held(&pages, &[(Some("p"), silent(false))]), None);
+        assert_eq!(held(&pages, &[(Some("q"), silent(false))]), Some(3));
+        // A picker of another pool says nothing of a model that nobody has named.
+        assert_eq!(held(&[page("q", 0.0)], &[(Some("p"), silent(true))]), None);
+    }
 }

@@ -13,10 +13,11 @@ use collector_engines::endpoint_picker::{Routes, Scraped, Silent, of_model};
 use collector_transport::Cause;
 
 use super::fleet::{Fleet, State};
-use super::pod::{Good, LastSeen, Pod, is_same};
+use super::pod::{Good, LastSeen, Outcome, Pod, is_same};
 use super::replicas::{self, Replica, Served};
 use super::trace;
 use crate::NAME;
+use crate::discover::Sources;
 use crate::engines::{Engines, Exposition};
 
 /// Warnings of one answer.
@@ -60,7 +61,12 @@ struct Room {
 }
 
 /// What is known of each model, each told once.
-pub(crate) fn answers(fleet: &Fleet, models: &[ModelRef], wish: Wish<'_>, now: Tick) -> Answers {
+pub(crate) fn answers(
+    (fleet, sources): (&Fleet, &Sources),
+    models: &[ModelRef],
+    wish: Wish<'_>,
+    now: Tick,
+) -> Answers {
     let mut wanted: HashMap<&Namespace, HashSet<&ModelId>> = HashMap::new();
     for model in models {
         wanted.entry(&model.namespace).or_default().insert(&model.model);
@@ -69,6 +75,7 @@ pub(crate) fn answers(fleet: &Fleet, models: &[ModelRef], wish: Wish<'_>, now: T
     let mut answers = Answers::new();
     for (namespace, models) in wanted {
         let room = room(&state, namespace, &models, wish.not_before);
+        let unknown_in = sources.unknown_in(namespace);
         let as_of = room.tried_at.map_or(state.changed_at, |at| at.max(state.changed_at));
         for id in models {
             let model = ModelRef::new(id.clone(), namespace.clone());
@@ -76,7 +83,12 @@ pub(crate) fn answers(fleet: &Fleet, models: &[ModelRef], wish: Wish<'_>, now: T
                 answer(&model, served, &room, &state, wish, as_of)
             } else {
                 let lately = fleet.served_lately(&state, &model, now);
-                not_served(&model, &room, &state, lately, wish, as_of)
+                match (not_served(&model, &room, &state, lately, wish, as_of), &unknown_in) {
+                    (Answer::Missing { .. }, Some(error)) => {
+                        Answer::Failed(discovery_error(error, Operation::Fetch))
+                    }
+                    (answer, _) => answer,
+                }
             };
             answers.insert(model, answer);
         }
@@ -100,9 +112,12 @@ fn room(
         let page = seen.page(not_before);
         // An endpoint picker serves nothing, so no pod is missed without it.
         if let LastSeen::EndpointPicker(routes) = &seen.was {
+            // The live source asks it within a second.
+            let is_new = not_before == Tick::MIN && matches!(seen.outcome, Outcome::Untried);
             let good = page.map(Arc::clone).map_err(|cause| Silent {
                 since: seen.answered_at,
                 reason: format!("{}: {cause}", pod.target.shown()).into(),
+                is_new,
             });
             room.pickers.push(Picker { routes: routes.clone(), good });
             continue;
@@ -141,6 +156,7 @@ impl Picker {
             Ok(good) => Err(Silent {
                 since: Some(good.asked_at),
                 reason: "its page is that of a model server".into(),
+                is_new: false,
             }),
             Err(silent) => Err(silent.clone()),
         };

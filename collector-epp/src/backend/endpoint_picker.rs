@@ -129,8 +129,7 @@ fn gauges<'a>(pickers: impl Iterator<Item = (&'a Namespace, Last)>) -> HashMap<K
     let is_sum = |of: &str| OF_MODEL.iter().any(|(family, ..)| *family == of);
     gauges.retain(|(family, namespace, model), _| {
         let may_hold = |(of, routes): &(&str, Routes)| {
-            let never_responded = *routes == Routes::default();
-            of == namespace && (never_responded || routes.names(&model.as_str().into()))
+            of == namespace && (routes.are_unknown() || routes.names(&model.as_str().into()))
         };
         let is_unknown = || unknown.contains(&(*family, namespace.as_str()));
         !is_sum(family) || !(is_unknown() || silent.iter().any(may_hold))

@@ -221,7 +221,8 @@ impl Pod {
         let reader = reader.map(|it| if keeps_gauges { it.with_gauges() } else { it });
         let is_picker = target.engine.as_ref().is_some_and(|it| it.as_str() == ENDPOINT_PICKER);
         let (was, credential) = if is_picker {
-            (LastSeen::EndpointPicker(Routes::default()), Credential::EndpointPicker)
+            let routes = Routes::default().in_pool(target.pool.clone());
+            (LastSeen::EndpointPicker(routes), Credential::EndpointPicker)
         } else {
             (LastSeen::Unknown, Credential::Token)
         };
@@ -360,7 +361,10 @@ impl Pod {
                     tracing::info!(url = %self.target.shown(), failures, "Target answers again");
                 }
                 let was = match &good.page {
-                    Exposition::EndpointPicker(page) => LastSeen::EndpointPicker(Routes::of(page)),
+                    Exposition::EndpointPicker(page) => {
+                        let pool = self.target.pool.clone();
+                        LastSeen::EndpointPicker(Routes::of(page).in_pool(pool))
+                    }
                     Exposition::Server(_) => LastSeen::server(&good.models),
                 };
                 let mut changed = was.models().to_vec();

@@ -210,7 +210,8 @@ impl Shared {
 
     /// The answers about these models, as a caller reads them.
     pub(super) fn answers(&self, models: &[ModelRef], wish: Wish<'_>) -> Answers {
-        let answers = answers(&self.fleet, models, wish, self.now()).into_iter();
+        let known = (&self.fleet, &self.sources);
+        let answers = answers(known, models, wish, self.now()).into_iter();
         answers
             .map(|(model, answer)| match answer {
                 Answer::Failed(error) => (model, Answer::Failed(self.in_users_words(error))),

@@ -12,7 +12,7 @@ mod sources;
 mod target;
 
 use async_trait::async_trait;
-use collector_core::ErrorKind;
+use collector_core::{ErrorKind, Namespace};
 
 pub use dns::{DnsRecord, DnsSpec, DnsTargets};
 pub use file::FileTargets;
@@ -40,6 +40,12 @@ pub trait Discovery: Send + Sync {
     /// Returns whether its targets are all pods that there are, so that no target means no pod. Default: they are.
     fn lists_pods(&self) -> bool {
         true
+    }
+
+    /// Returns why its targets in a namespace are not known though those of others are: then a model without a target there may
+    /// have pods. Default: they are known.
+    fn unknown_in(&self, _namespace: &Namespace) -> Option<DiscoveryError> {
+        None
     }
 
     /// Returns when its targets may have changed.

@@ -121,6 +121,11 @@ impl Sources {
         std::future::pending::<()>().await;
     }
 
+    /// Returns why there may be more targets in a namespace than are known.
+    pub(crate) fn unknown_in(&self, namespace: &Namespace) -> Option<DiscoveryError> {
+        self.all.iter().find_map(|source| source.discovery.unknown_in(namespace))
+    }
+
     async fn ask(&self, source: &Source) {
         let answer = source.discovery.targets().await.and_then(|targets| {
             let others: usize = self

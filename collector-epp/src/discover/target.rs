@@ -32,6 +32,9 @@ pub struct Target {
     pub engine: Option<EngineName>,
     /// What the pod does where a request is served by several.
     pub role: Option<Role>,
+    /// The InferencePool of an endpoint picker, which tells one that never answered from those of other pools; `None`: from
+    /// the page.
+    pub pool: Option<Arc<str>>,
     /// If true, a scrape without an answer does not count as failed: the pod starts or terminates, and then it serves
     /// nothing. May change while it is scraped.
     pub may_be_silent: bool,
@@ -96,6 +99,7 @@ impl TargetSpec {
             pod: pod.into(),
             engine: self.engine.as_deref().map(EngineName::from),
             role: self.role.as_deref().map(Role::from),
+            pool: None,
             model: self.model.as_deref().map(ModelId::from),
             rank: self.rank.as_deref().map(Arc::from),
             replica: self.replica.as_deref().map(PodName::from),
@@ -117,11 +121,21 @@ impl Target {
 
     /// Whether it is the same page of the same server.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let Self { url, namespace, pod, rank, replica, model, engine, role, may_be_silent: _ } =
-            self;
+        let Self {
+            url,
+            namespace,
+            pod,
+            rank,
+            replica,
+            model,
+            engine,
+            role,
+            pool,
+            may_be_silent: _,
+        } = self;
         (url, namespace, pod, rank) == (&other.url, &other.namespace, &other.pod, &other.rank)
             && (replica, model) == (&other.replica, &other.model)
-            && (engine, role) == (&other.engine, &other.role)
+            && (engine, role, pool) == (&other.engine, &other.role, &other.pool)
     }
 
     /// Whether other targets may be servers of the same replica.

@@ -6,6 +6,9 @@ use crate::scan::{Labels, NameId, Sample};
 
 /// Greatest number of API servers whose times a process group may have added up.
 const API_SERVERS_MAX: u32 = 64;
+/// Seconds by which a time may be later than the request for its page: pages take a while, and the clocks of pods are ahead.
+/// A sum is at least a sixty-fourth of the time since 1970 later.
+const CLOCKS_DIFFER_MAX: f64 = 86_400.0;
 
 /// The newest series of each name so far. A server keeps a series for each combination of adapters that it ever had.
 #[derive(Default, Debug)]
@@ -38,10 +41,10 @@ impl LoraSeen {
 
 /// Returns the time of a value, which may be a sum of times; `None` if it is no time.
 fn single_time(value: f64, now: Option<f64>) -> Option<f64> {
-    let now = now.unwrap_or(f64::INFINITY);
+    let latest = now.map_or(f64::INFINITY, |now| now + CLOCKS_DIFFER_MAX);
     let shares = (1..=API_SERVERS_MAX).map(|servers| value / f64::from(servers));
     // NaN is not less than anything.
-    shares.into_iter().find(|time| *time <= now)
+    shares.into_iter().find(|time| *time <= latest)
 }
 
 fn adapters(labels: &Labels<'_>) -> LoraAdapters {
@@ -61,13 +64,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_beyond_the_present_is_a_sum_of_times() {
-        let now = Some(1000.0);
-        assert_eq!(single_time(900.0, now), Some(900.0));
-        assert_eq!(single_time(1800.0, now), Some(900.0));
-        assert_eq!(single_time(2999.0, now), Some(2999.0 / 3.0));
-        assert_eq!(single_time(1e9, now), None, "no group has so many servers");
+    fn a_time_far_beyond_the_present_is_a_sum_of_times() {
+        const NOW: f64 = 1.755e9;
+        let now = Some(NOW);
+        assert_eq!(single_time(NOW - 100.0, now), Some(NOW - 100.0));
+        assert_eq!(single_time(2.0 * NOW - 1800.0, now), Some(NOW - 900.0));
+        assert_eq!(single_time(3.0 * NOW - 3.0, now), Some(NOW - 1.0));
+        assert_eq!(single_time(64.0 * NOW - 64.0, now), Some(NOW - 1.0));
+        assert_eq!(single_time(1e12, now), None, "no group has so many servers");
         assert_eq!(single_time(f64::NAN, now), None);
         assert_eq!(single_time(1e9, None), Some(1e9));
+        // The page was written after it was asked for, and the pod's clock may be ahead.
+        for ahead in [0.01, 3.0, 3600.0] {
+            assert_eq!(single_time(NOW + ahead, now), Some(NOW + ahead));
+        }
     }
 }

@@ -235,6 +235,22 @@ async fn replicas_of_an_endpoint_picker_are_summed_and_one_that_is_silent_makes_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_never_answered_may_hold_requests_too() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let one = FakePod::with_page(&page("pool", &["m-0"], &held("m", "a", 3))).await;
+    let other = FakePod::start(Says::Nothing).await;
+    let targets =
+        vec![pod.target("m-0"), picker_target(&one, "epp-0"), picker_target(&other, "epp-1")];
+    let backend = backend(config(targets));
+    let sample = found(answer(&backend, "m").await);
+    assert_eq!(sample.endpoint_picker.queued_requests(), None);
+    assert!(sample.warnings[0].contains(&*other.target("epp-1").url), "{:?}", sample.warnings);
+    other.say(Says::Page(page("pool", &["m-0"], &held("m", "a", 4))));
+    let sample = found(answer(&backend, "m").await);
+    assert_eq!(sample.endpoint_picker.queued_requests(), Some(7));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_endpoint_picker_is_unknown_only_where_one_is_required() {
     let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
     let free = config(vec![pod.target("m-0")]);

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Backend as _, CheckStatus, ErrorKind, ListAsk, LiveContext, LiveSource as _, ProbeAsk,
+    Answer, Backend as _, CheckStatus, ErrorKind, ListAsk, LiveContext, LiveSource as _, ModelRef,
+    Namespace, ProbeAsk,
 };
 use collector_epp::discover::{Discovery, DiscoveryError, Target, TargetSpec};
 use collector_epp::{EppBackend, EppConfig};
 use collector_testkit::TokioClock;
 
 use crate::fake_pod::{FakePod, Says, vllm};
-use crate::world::{Pushed, answer, failure, found};
+use crate::world::{Pushed, answer, failure, found, look};
 
 /// A discovery that says what a test lets it say; nothing: it fails.
 #[derive(Clone, Default)]
@@ -157,6 +158,46 @@ async fn the_number_of_replicas_is_unknown_while_targets_are() {
     let listed = backend.list_models(ListAsk::new(&*clock)).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].replicas, None, "the other source may have more of them");
+}
+
+/// A discovery that does not know of the namespace `prod`.
+struct Elsewhere;
+
+#[async_trait]
+impl Discovery for Elsewhere {
+    fn source(&self) -> &'static str {
+        "elsewhere"
+    }
+
+    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
+        Ok(Vec::new())
+    }
+
+    fn unknown_in(&self, namespace: &Namespace) -> Option<DiscoveryError> {
+        let unknown = || DiscoveryError::new(ErrorKind::Configuration, "elsewhere: not watched");
+        (namespace.as_str() == "prod").then(unknown)
+    }
+
+    async fn changed(&self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_model_is_missing_in_a_namespace_of_which_a_source_knows_nothing() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let told = Told::default();
+    told.tell(&[(pod.target("a"), false)]);
+    let others: Vec<Box<dyn Discovery>> = vec![Box::new(told), Box::new(Elsewhere)];
+    let clock = Arc::new(TokioClock::new());
+    let backend = EppBackend::with_discovery(EppConfig::default(), others, clock).unwrap();
+    assert_eq!(pods(answer(&backend, "m").await), ["a"]);
+    let error = failure(&backend, "other").await;
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.to_string().contains("elsewhere: not watched"), "{error}");
+    let elsewhere = ModelRef::new("other", "dev");
+    let answers = look(&backend, std::slice::from_ref(&elsewhere)).await.unwrap();
+    assert!(matches!(answers.get(&elsewhere), Some(Answer::Missing { .. })));
 }
 
 /// A discovery of the pods that are ready, which are none.

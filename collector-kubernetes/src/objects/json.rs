@@ -122,7 +122,7 @@ pub(super) fn read(kind: Kind, text: &str) -> Result<Object, serde_json::Error> 
         Kind::ScaledObject | Kind::HorizontalPodAutoscaler | Kind::VariantAutoscaling => {
             scaler(serde_json::from_str(text)?)
         }
-        Kind::InferencePool => pool(serde_json::from_str(text)?),
+        Kind::InferencePool | Kind::AlphaInferencePool => pool(serde_json::from_str(text)?),
         Kind::EndpointSlice => {
             let raw: Raw<IgnoredAny> = serde_json::from_str(text)?;
             raw.metadata.into_object(Content::Slice(pages::slice(text)?))

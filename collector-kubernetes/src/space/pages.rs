@@ -5,6 +5,7 @@
 mod annotations;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -40,11 +41,11 @@ pub(super) struct Pages {
     /// `None`: nothing is scraped, and nothing is kept.
     source: Option<Arc<PageSource>>,
     pods: HashMap<PodName, PodPages>,
-    pools: BTreeMap<Arc<str>, PoolObject>,
+    pools: BTreeMap<PoolId, PoolObject>,
     /// The pools by one of the labels that they select.
-    by_label: HashMap<Label, Names>,
+    by_label: HashMap<Label, BTreeSet<PoolId>>,
     /// The pools by the Service of their Endpoint Picker.
-    by_picker: HashMap<Arc<str>, Names>,
+    by_picker: HashMap<Arc<str>, BTreeSet<PoolId>>,
     slices: BTreeMap<Arc<str>, SliceObject>,
     /// The slices by their Service, and by the pods that they list.
     by_service: HashMap<Arc<str>, Names>,
@@ -65,7 +66,9 @@ struct PodPages {
 
 /// A label with its value.
 type Label = (Box<str>, Box<str>);
-/// Names of pools or slices.
+/// A pool: of both groups there may be one of its name.
+type PoolId = (Kind, Arc<str>);
+/// Names of slices.
 type Names = BTreeSet<Arc<str>>;
 /// A port that an object names, and which object.
 type Ports = BTreeMap<u16, Arc<str>>;
@@ -122,35 +125,34 @@ impl Pages {
     }
 
     /// Takes a pool, or forgets it; returns whether pages have changed.
-    pub(super) fn set_pool(&mut self, name: &Arc<str>, pool: Option<PoolObject>) -> bool {
-        if self.source.as_deref() != Some(&PageSource::Pools)
-            || self.pools.get(name) == pool.as_ref()
+    pub(super) fn set_pool(&mut self, id: &PoolId, pool: Option<PoolObject>) -> bool {
+        if self.source.as_deref() != Some(&PageSource::Pools) || self.pools.get(id) == pool.as_ref()
         {
             return false;
         }
         let mut selectors = Vec::new();
         let mut pods = BTreeSet::new();
-        if let Some(former) = self.pools.remove(name) {
+        if let Some(former) = self.pools.remove(id) {
             if let Some(label) = label_of(&former) {
-                remove_from(&mut self.by_label, &label, name);
+                remove_from(&mut self.by_label, &label, id);
             }
             if let Some(Ok(service)) = &former.picker {
-                remove_from(&mut self.by_picker, service, name);
+                remove_from(&mut self.by_picker, service, id);
                 pods.extend(self.pods_of_service(service));
             }
             selectors.push(former.selector);
         }
         if let Some(pool) = pool {
             if let Some(label) = label_of(&pool) {
-                self.by_label.entry(label).or_default().insert(Arc::clone(name));
+                self.by_label.entry(label).or_default().insert(id.clone());
             }
             if let Some(Ok(service)) = &pool.picker {
                 let of_picker = self.by_picker.entry(Arc::clone(service)).or_default();
-                of_picker.insert(Arc::clone(name));
+                of_picker.insert(id.clone());
                 pods.extend(self.pods_of_service(service));
             }
             selectors.push(pool.selector.clone());
-            self.pools.insert(Arc::clone(name), pool);
+            self.pools.insert(id.clone(), pool);
         }
         let is_selected =
             |labels: &Labels| selectors.iter().any(|selector| are_in(selector, labels));
@@ -201,14 +203,17 @@ impl Pages {
 
     pub(super) fn names(&self, kind: Kind) -> Vec<Arc<str>> {
         match kind {
-            Kind::InferencePool => self.pools.keys().cloned().collect(),
             Kind::EndpointSlice => self.slices.keys().cloned().collect(),
-            _ => Vec::new(),
+            _ => self.pools_of_kind(kind).cloned().collect(),
         }
     }
 
     pub(super) fn count(&self, kind: Kind) -> usize {
-        if kind == Kind::InferencePool { self.pools.len() } else { self.slices.len() }
+        if kind.is_pool() { self.pools_of_kind(kind).count() } else { self.slices.len() }
+    }
+
+    fn pools_of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<str>> {
+        self.pools.keys().filter(move |(of, _)| *of == kind).map(|(_, name)| name)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -284,7 +289,7 @@ impl Pages {
         match self.source.as_deref() {
             None => {}
             Some(PageSource::Pools) => {
-                for (name, pool) in self.pools_of(&pod.endpoint.labels) {
+                for ((_, name), pool) in self.pools_of(&pod.endpoint.labels) {
                     let source = source(Kind::InferencePool, name);
                     for port in &pool.ports {
                         ports.entry(*port).or_insert_with(|| Arc::clone(&source));
@@ -309,16 +314,15 @@ impl Pages {
         ports
     }
 
-    /// The pools that select a pod, by name.
-    fn pools_of(&self, labels: &Labels) -> BTreeMap<&Arc<str>, &PoolObject> {
+    /// The pools that select a pod.
+    fn pools_of(&self, labels: &Labels) -> BTreeMap<&PoolId, &PoolObject> {
         let mut pools = BTreeMap::new();
         for (label, value) in labels {
-            let names = self.by_label.get(&(label.clone(), value.clone()));
-            for (name, pool) in
-                names.into_iter().flatten().filter_map(|name| self.pools.get_key_value(name))
-            {
+            let ids = self.by_label.get(&(label.clone(), value.clone()));
+            let of_label = ids.into_iter().flatten();
+            for (id, pool) in of_label.filter_map(|id| self.pools.get_key_value(id)) {
                 if are_in(&pool.selector, labels) {
-                    pools.insert(name, pool);
+                    pools.insert(id, pool);
                 }
             }
         }
@@ -350,12 +354,14 @@ impl Pages {
             if !is_usable(slice) && self.slices_of_service(service).any(is_one) {
                 continue;
             }
-            let Some(pool) = pools.first() else { continue };
+            let mut names = pools.iter().map(|(_, name)| name);
+            let Some(pool) = names.next() else { continue };
             let annotated = pod.endpoint.annotations.port(problems);
             let port = annotated.or_else(|| metrics_port(slice)).unwrap_or(PICKER_PORT);
             let source = source(Kind::InferencePool, pool);
             let Some(mut page) = self.page(name, pod, port, &source, problems) else { continue };
             page.is_picker = true;
+            page.pool = names.all(|name| name == pool).then(|| Arc::clone(pool));
             if !pages.iter().any(|other| other.address == page.address) {
                 pages.push(page);
             }
@@ -383,6 +389,7 @@ impl Pages {
             engine: None,
             role: None,
             is_picker: false,
+            pool: None,
             may_be_silent: pod.may_be_silent,
             source: Arc::clone(source),
         })
@@ -391,7 +398,7 @@ impl Pages {
     /// Adds what is wrong with the objects that name pages.
     pub(super) fn report(&self, conditions: &mut BTreeSet<Condition>) {
         let namespace = self.namespace.as_str();
-        for (name, pool) in &self.pools {
+        for ((_, name), pool) in &self.pools {
             if let Some(Problem { problem, remedy }) = self.problem_of(pool) {
                 let kind = Kind::InferencePool.as_str();
                 conditions.insert(Condition::new(kind, namespace, name, problem, remedy));
@@ -460,10 +467,10 @@ fn label_of(pool: &PoolObject) -> Option<Label> {
     Some((label.clone(), value.clone()))
 }
 
-fn remove_from<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Names>, key: &K, name: &Arc<str>) {
-    if let Some(names) = index.get_mut(key) {
-        names.remove(name);
-        if names.is_empty() {
+fn remove_from<K: Hash + Eq, I: Ord>(index: &mut HashMap<K, BTreeSet<I>>, key: &K, id: &I) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(id);
+        if ids.is_empty() {
             index.remove(key);
         }
     }

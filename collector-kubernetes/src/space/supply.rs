@@ -112,7 +112,9 @@ impl Space {
     pub(crate) fn count(&self, kind: Kind) -> usize {
         match kind {
             Kind::Pod => self.pods.len(),
-            Kind::InferencePool | Kind::EndpointSlice => self.pages.count(kind),
+            Kind::InferencePool | Kind::AlphaInferencePool | Kind::EndpointSlice => {
+                self.pages.count(kind)
+            }
             Kind::ScaledObject | Kind::HorizontalPodAutoscaler | Kind::VariantAutoscaling => {
                 self.scalers.keys().filter(|(of, _)| *of == kind).count()
             }

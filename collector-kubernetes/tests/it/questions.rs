@@ -75,13 +75,10 @@ async fn a_kind_is_served_in_the_version_that_there_is() {
     let fixture = Fixture::new().await;
     let served = async |kind| fixture.cluster.served(Fixture::kind(kind)).await.unwrap();
     assert_eq!(served("Pod").await, Some("/api/v1"));
-    let stable = "/apis/inference.networking.k8s.io/v1";
-    assert_eq!(served("InferencePool").await, Some(stable));
-    fixture.server.stop_serving(kinds::INFERENCE_POOLS);
-    let alpha = "/apis/inference.networking.x-k8s.io/v1alpha2";
-    assert_eq!(served("InferencePool").await, Some(alpha));
-    fixture.server.stop_serving(kinds::INFERENCE_POOLS_V1ALPHA2);
-    assert_eq!(served("InferencePool").await, None);
+    let alpha = "/apis/serving.kserve.io/v1alpha1";
+    assert_eq!(served("LLMInferenceService").await, Some(alpha));
+    fixture.server.stop_serving(kinds::LLM_INFERENCE_SERVICES);
+    assert_eq!(served("LLMInferenceService").await, None);
 }
 
 #[tokio::test]

@@ -10,9 +10,10 @@ use collector_core::{
 };
 use collector_kubernetes::{Cluster, ClusterConfig};
 use collector_testkit::TokioClock;
+use collector_testkit::kubernetes::fixtures::Object;
 use collector_testkit::kubernetes::{Fault, Verb, kinds};
 
-use crate::fixture::{Kubeconfig, hpa, model, server, shown};
+use crate::fixture::{Kubeconfig, Watching, hpa, model, server, shown};
 
 #[tokio::test]
 async fn a_fetch_lists_all_objects_and_leaves_no_watch() {
@@ -47,6 +48,47 @@ async fn of_a_namespace_that_is_not_watched_nothing_is_known() {
     let expected = "namespace \"prod\" is not watched, so nothing is known of its pods: add it to kubernetes.namespaces";
     assert!(error.to_string().contains(expected), "{error}");
     assert!(matches!(answers.get(&models[2]), Some(Answer::Missing { .. })), "it was looked at");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_namespace_that_does_not_exist_nothing_is_known() {
+    let server = server(1).await;
+    server.serve(kinds::NAMESPACES);
+    server.apply(Object::new(kinds::NAMESPACES, "", "dev"));
+    let clock = Arc::new(TokioClock::new());
+    let kubeconfig = Kubeconfig::new(&server.url());
+    let namespaces = vec!["chat".into(), "dev".into(), "stagging".into()];
+    let config = ClusterConfig { namespaces, ..kubeconfig.config() };
+    let cluster = Cluster::new(config, clock.clone()).unwrap();
+    let models = [model(), ModelRef::new("org/m", "stagging"), ModelRef::new("other", "dev")];
+    let answers = cluster.fetch(Ask::new(&models, &*clock)).await.unwrap();
+    assert_eq!(shown(answers.get(&models[0]).unwrap()).as_deref(), Some("0=ready"));
+    let Some(Answer::Failed(error)) = answers.get(&models[1]) else { panic!("{answers:?}") };
+    let expected = "namespace \"stagging\" of kubernetes.namespaces does not exist in the cluster";
+    assert!(error.to_string().contains(expected), "{error}");
+    assert!(matches!(answers.get(&models[2]), Some(Answer::Missing { .. })), "it is only empty");
+    let probe = cluster.probe(ProbeAsk::new(&*clock)).await.unwrap();
+    assert_eq!(probe.checks[1].status, CheckStatus::Warn, "{:?}", probe.checks);
+    assert!(probe.checks[1].detail.starts_with("Namespace stagging: it does not exist"));
+    // It is made while it is watched.
+    server.apply(Object::new(kinds::NAMESPACES, "", "stagging"));
+    let live = Watching::run(cluster.clone(), clock.clone());
+    live.wait_for("0=ready").await;
+    let ask = || cluster.fetch(Ask::new(&models, &*clock));
+    let made = async {
+        while !matches!(ask().await.unwrap().get(&models[1]), Some(Answer::Missing { .. })) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(300), made).await.unwrap();
+    assert_eq!(cluster.conditions(), []);
+    // Where we may not ask, an empty namespace is one.
+    server.allow(|access| access.resource != "namespaces");
+    let config = ClusterConfig { namespaces: vec!["void".into()], ..kubeconfig.config() };
+    let cluster = Cluster::new(config, clock.clone()).unwrap();
+    let models = [ModelRef::new("org/m", "void")];
+    let answers = cluster.fetch(Ask::new(&models, &*clock)).await.unwrap();
+    assert!(matches!(answers.get(&models[0]), Some(Answer::Missing { .. })));
 }
 
 #[tokio::test]

@@ -99,7 +99,11 @@ pub const API_SERVICES: Kind = Kind {
     namespaced: false,
 };
 
-/// Every kind above. A [`Cluster`](super::Cluster) serves them from its start.
+/// Namespaces. A [`Cluster`](super::Cluster) does not serve them from its start: every namespace has objects without being one.
+pub const NAMESPACES: Kind =
+    Kind { group: "", version: "v1", plural: "namespaces", kind: "Namespace", namespaced: false };
+
+/// Every kind above, except namespaces. A [`Cluster`](super::Cluster) serves them from its start.
 pub const ALL: [Kind; 14] = [
     PODS,
     CONFIG_MAPS,

@@ -411,9 +411,9 @@ fn an_endpoint_picker_that_is_no_service_is_reported() {
 }
 
 #[test]
-fn a_pool_of_the_alpha_version_is_read() {
+fn a_pool_of_the_alpha_group_is_another_one_than_that_of_its_name() {
     let mut fixture = Fixture::pools();
-    fixture.put(Kind::InferencePool, &json!({
+    fixture.put(Kind::AlphaInferencePool, &json!({
         "metadata": {"name": "p", "namespace": "n"},
         "spec": {"selector": {"app": "vllm"}, "targetPortNumber": 8000, "extensionRef": {"name": "epp"}},
     }));
@@ -425,6 +425,13 @@ fn a_pool_of_the_alpha_version_is_read() {
         "epp-0 http://10.0.1.1:9090/metrics picker=InferencePool p",
     ];
     assert_eq!(fixture.shown(), expected);
+    // While pools are written anew, both are there.
+    fixture.put(Kind::InferencePool, &pool_with_picker("p", "epp"));
+    assert_eq!(fixture.shown(), expected);
+    fixture.remove(Kind::AlphaInferencePool, "p");
+    assert_eq!(fixture.shown(), expected);
+    fixture.remove(Kind::InferencePool, "p");
+    assert_eq!(fixture.shown(), Vec::<String>::new());
 }
 
 #[test]

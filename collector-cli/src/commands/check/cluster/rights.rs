@@ -57,6 +57,8 @@ fn apis(
                 fail(ID, format!("the API server has no {}, which every cluster has", kind.kind()))
                     .with_remedy("is the address that of a Kubernetes API server from 1.23 on?"),
             ),
+            // One of its groups is enough.
+            Ok(None) if has_another(kinds, *kind) => {}
             // Without it, which pods are scraped is not known.
             Ok(None) if cluster.watches(*kind) && !kind.is_watched_for(None) => checks.push(
                 fail(ID, format!("the API server has no {}, which name the pods to scrape", kind.kind()))
@@ -81,6 +83,16 @@ fn apis(
         checks.push(skip(ID, &detail));
     }
     checks
+}
+
+/// Whether a kind is there in another group, or is said to be absent with the other group.
+fn has_another(
+    kinds: &[(ApiKind, Result<Option<&'static str>, BackendError>)],
+    kind: ApiKind,
+) -> bool {
+    let mut others = kinds.iter().filter(|(other, _)| other.kind() == kind.kind());
+    let is_first = others.clone().next().is_some_and(|(first, _)| *first == kind);
+    !is_first || others.any(|(_, answer)| !matches!(answer, Ok(None)))
 }
 
 /// What the configuration needs of these resources, by group and name. The right to read `/metrics` is none of it: it is an
