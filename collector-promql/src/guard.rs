@@ -144,6 +144,18 @@ impl Guard {
         }))
     }
 
+    /// Remembers which models the queries of another guard have matched, if it had the same server: one that has vanished
+    /// is missed after a reload too. Call it before the guard is used.
+    #[must_use]
+    pub fn after(mut self, former: &Self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            // The keys are hashes.
+            shared.hasher = former.0.hasher.clone();
+            lock(&shared.last_matched).take_over(&lock(&former.0.last_matched));
+        }
+        self
+    }
+
     /// Answers an instant query within [`Settings::answer_within`], whatever the server does.
     ///
     /// Cancel safe: the request to the server continues, and its answer is stored.
