@@ -49,8 +49,11 @@ const BUILT_IN: [BuiltIn; 6] = [
     ("vllm:.*", "vllm:num_requests_running", &["model_name"], Strength::Alive),
     ("(sglang[:_]).*", "${1}num_running_reqs", &["model_name"], Strength::Alive),
     ("(llm_d_epp|llm_d_router_epp)_.*", "${1}_info", &[], Strength::Alive),
-    (".*", "up", &[], Strength::Alive),
+    (".*", UP, &[], Strength::Alive),
 ];
+
+/// What a server has of each exporter: 1 while it answers.
+const UP: &str = "up";
 
 /// Anchors, in the order in which they are tried.
 #[derive(Clone, Debug)]
@@ -93,15 +96,20 @@ impl Anchors {
         let is_it =
             |anchor: &&Anchor| anchor.strength == strength && anchor.metrics.is_match(metric);
         let anchor = self.0.iter().find(is_it)?;
+        let mut name = anchor.metrics.replace(metric, &anchor.name).into_owned();
+        // Some exporter is always up, so it or its namespace must be named; else other series of the metric prove that its
+        // own is.
+        if name == UP && !selector.names_exporter() && !selector.names_namespace() {
+            metric.clone_into(&mut name);
+        }
         // A strong anchor turns nothing into 0: a matcher that may be misspelt must hold for it as well.
         let matchers = match strength {
             Strength::Strong => selector.exporter_matchers()?,
             Strength::Alive => selector.scrape_matchers(anchor.labels)?,
         };
-        let name = anchor.metrics.replace(metric, &anchor.name).into_owned();
         let series = selector_text(&name, matchers);
         let mut count = series.clone();
-        if name == "up" {
+        if name == UP {
             count.push_str(" == 1");
         }
         // An anchor of another exporter proves nothing.
@@ -187,6 +195,14 @@ mod tests {
         );
         check("sglang_num_queue_reqs", Strength::Alive, Some("sglang_num_running_reqs"));
         check(r#"gpu{job="dcgm",serving="m"}"#, Strength::Alive, Some(r#"up{job="dcgm"} == 1"#));
+    }
+
+    #[test]
+    fn of_an_exporter_that_is_not_named_other_series_of_the_metric_are_the_proof() {
+        check(r#"gpu{serving="m"}"#, Strength::Alive, Some("gpu"));
+        check(r#"gpu{serving="m",job=~".+"}"#, Strength::Alive, Some(r#"gpu{job=~".+"}"#));
+        let of_namespace = Some(r#"up{namespace="prod"} == 1"#);
+        check(r#"gpu{serving="m",namespace="prod"}"#, Strength::Alive, of_namespace);
     }
 
     #[test]

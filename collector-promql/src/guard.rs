@@ -42,7 +42,7 @@ const FAILURE_TTL: Duration = Duration::from_secs(1);
 /// The largest difference between the time of a query and ours that counts as now: clients send whole seconds, and
 /// clocks differ.
 const NOW: Duration = Duration::from_secs(30);
-/// The largest difference that may come from a wrong clock.
+/// The longest time ago that may come from a wrong clock. Any time to come does.
 const WRONG_CLOCK: Duration = Duration::from_secs(600);
 /// Concurrent requests to the server, by purpose. Others wait for a permit within their own time.
 const GUARDED_MAX: usize = 64;
@@ -144,6 +144,18 @@ impl Guard {
         }))
     }
 
+    /// Remembers which models the queries of another guard have matched, if it had the same server: one that has vanished
+    /// is missed after a reload too. Call it before the guard is used.
+    #[must_use]
+    pub fn after(mut self, former: &Self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            // The keys are hashes.
+            shared.hasher = former.0.hasher.clone();
+            lock(&shared.last_matched).take_over(&lock(&former.0.last_matched));
+        }
+        self
+    }
+
     /// Answers an instant query within [`Settings::answer_within`], whatever the server does.
     ///
     /// Cancel safe: the request to the server continues, and its answer is stored.
@@ -194,7 +206,7 @@ impl Shared {
             if self.upstream.is_none() {
                 return Self::without_server("it is about the past");
             }
-            return self.past(question, query.of_past).await;
+            return self.past(question, &query).await;
         }
         match self.local(&query, &question).await {
             Ok(reply) => return reply,
@@ -281,25 +293,36 @@ impl Shared {
 
     /// Answers a query about the past: it is passed on, and neither judged nor stored.
     ///
-    /// An empty answer is an error for a client that asks about now, as KEDA does in each query: it would read 0.
-    async fn past(&self, question: InstantQuery, of_past: bool) -> Reply {
+    /// An empty answer is an error for a client that asks about now, as KEDA does in each query: it would read 0. So is a
+    /// default, which stands for an empty answer, if only the client's clock makes it a query about the past.
+    async fn past(&self, question: InstantQuery, query: &Query) -> Reply {
+        // Nobody asks about the future on purpose.
+        let earliest = self.wall() - WRONG_CLOCK.as_secs_f64();
+        let may_mean_now = question.time.is_some_and(|time| time >= earliest);
+        let refused = |what: &str| {
+            let why = if query.of_past {
+                "the query is about the past (offset or @)"
+            } else {
+                "the query has a time of its own some minutes from now: check the client's clock"
+            };
+            let text = format!("{what}, and cannot be judged because {why}");
+            Reply::refused(&Refusal::new(Reason::Missing, text))
+        };
+        if may_mean_now
+            && !query.of_past
+            && query.need.has_default()
+            && question.empty != Empty::Pass
+        {
+            return refused("the answer may be the query's own default");
+        }
         let mut request = evaluate::request(&question, &question.query);
         if let Some(time) = question.parameters.iter().find(|(name, _)| name == "time") {
             request.parameters.push(time.clone());
         }
         let within = self.settings.answer_within;
         let answered = timeout(within, self.instant(request, Purpose::Passed)).await;
-        let may_mean_now = question.time.is_some_and(|time| self.is_within(WRONG_CLOCK, time));
         match answered.unwrap_or_else(|_| Err(late(within))) {
-            Ok((_, Content::NoSamples)) if may_mean_now => {
-                let why = if of_past {
-                    "the query is about the past (offset or @)"
-                } else {
-                    "the query has a time of its own some minutes from now: check the client's clock"
-                };
-                let text = format!("the answer is empty, and cannot be judged because {why}");
-                Reply::refused(&Refusal::new(Reason::Missing, text))
-            }
+            Ok((_, Content::NoSamples)) if may_mean_now => refused("the answer is empty"),
             Ok((body, _)) => Reply::given(body, None),
             Err(outcome) => self.reply(&outcome, None, self.clock.now()),
         }

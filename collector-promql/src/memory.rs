@@ -148,16 +148,27 @@ impl<T> Facts<T> {
         (learned_at.age(now) < self.lifetime).then_some(fact)
     }
 
+    /// Takes the facts of another, in the place of its own.
+    pub(crate) fn take_over(&mut self, other: &Self)
+    where
+        T: Clone,
+    {
+        self.known.clone_from(&other.known);
+    }
+
     /// Stores a fact, unless its text is long. If there are too many facts, the expired ones are removed, and if that
-    /// is not enough, all.
+    /// is not enough, the oldest sixteenth.
     pub(crate) fn insert(&mut self, key: Scoped, fact: T, now: Tick) {
         if key.1.len() > FACT_BYTES_MAX {
             return;
         }
-        if self.known.len() >= self.max {
+        if self.known.len() >= self.max && !self.known.contains_key(&key) {
             self.known.retain(|_, (_, learned_at)| learned_at.age(now) < self.lifetime);
             if self.known.len() >= self.max {
-                self.known.clear();
+                let mut times: Vec<Tick> = self.known.values().map(|(_, at)| *at).collect();
+                let oldest = times.len() / 16;
+                let (_, oldest, _) = times.select_nth_unstable(oldest);
+                self.known.retain(|_, (_, learned_at)| *learned_at > *oldest);
             }
         }
         self.known.insert(key, (fact, now));
@@ -236,7 +247,11 @@ mod tests {
         assert_eq!(facts.get(&key("old"), clock.now()), None);
         facts.insert(key("c"), 4, clock.now());
         assert_eq!((facts.known.len(), facts.get(&key("a"), clock.now())), (3, Some(&2)));
+        clock.advance(Duration::from_secs(1));
+        facts.insert(key("b"), 6, clock.now());
+        assert_eq!(facts.known.len(), 3, "a known text takes no more room");
         facts.insert(key("d"), 5, clock.now());
-        assert_eq!(facts.known.len(), 1, "none had expired");
+        assert_eq!(facts.get(&key("a"), clock.now()), None, "none had expired");
+        assert_eq!(facts.get(&key("b"), clock.now()), Some(&6));
     }
 }

@@ -5,7 +5,7 @@ use promql_parser::parser::token::{
     T_ADD, T_DIV, T_LAND, T_LOR, T_LUNLESS, T_MOD, T_MUL, T_POW, T_SUB,
 };
 use promql_parser::parser::{
-    self, AggregateExpr, BinaryExpr, Call, Expr, LabelModifier, VectorSelector,
+    self, AggregateExpr, BinaryExpr, Call, Expr, LabelModifier, ParenExpr, VectorSelector,
 };
 
 use crate::limits::Limits;
@@ -57,6 +57,17 @@ pub(crate) enum Need {
     Any(Vec<Need>),
 }
 
+impl Need {
+    /// Returns whether the query has a default for a selector that it needs.
+    pub(crate) fn has_default(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Selector { has_default, .. } => *has_default,
+            Self::All(needs) | Self::Any(needs) => needs.iter().any(Self::has_default),
+        }
+    }
+}
+
 impl Query {
     /// Parses a query. The error is for people.
     pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Self, String> {
@@ -74,6 +85,18 @@ impl Query {
             kind: kind(&expression),
             expression,
         })
+    }
+
+    /// Returns the query without its filters, which has a result wherever the filters have something to decide. `None` if
+    /// matching series are enough for that, or if it has no such form.
+    pub(crate) fn unfiltered(&self) -> Option<Expr> {
+        // A rate needs several samples, and an operation on two vectors needs matching labels.
+        let may_lack_data = self.forms.has_arithmetic || self.text.contains('[');
+        if !self.forms.is_filter || !may_lack_data {
+            return None;
+        }
+        let mut expression = self.expression.clone();
+        remove_filters(&mut expression).then_some(expression)
     }
 }
 
@@ -190,6 +213,33 @@ impl Reader {
             self.selectors.len() - 1
         });
         Need::Selector { index, has_default }
+    }
+}
+
+/// Makes 1 or 0 of comparisons, and keeps the left side of `and` and `unless`. Returns false if `absent` is left.
+fn remove_filters(expression: &mut Expr) -> bool {
+    match expression {
+        Expr::Paren(inner) => remove_filters(&mut inner.expr),
+        Expr::Unary(inner) => remove_filters(&mut inner.expr),
+        Expr::Subquery(inner) => remove_filters(&mut inner.expr),
+        Expr::Aggregate(aggregate) => remove_filters(&mut aggregate.expr),
+        Expr::Call(call) => {
+            !call.func.name.starts_with("absent")
+                && call.args.args.iter_mut().all(|argument| remove_filters(argument))
+        }
+        Expr::Binary(binary) if matches!(binary.op.id(), T_LAND | T_LUNLESS) => {
+            let is_removed = remove_filters(&mut binary.lhs);
+            let left = Box::clone(&binary.lhs);
+            *expression = Expr::Paren(ParenExpr { expr: left });
+            is_removed
+        }
+        Expr::Binary(binary) => {
+            if binary.op.is_comparison_operator() {
+                binary.modifier.get_or_insert_default().return_bool = true;
+            }
+            remove_filters(&mut binary.lhs) && remove_filters(&mut binary.rhs)
+        }
+        _ => true,
     }
 }
 

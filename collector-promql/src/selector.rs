@@ -125,7 +125,16 @@ impl Selector {
 
     /// Returns whether the selector names one exporter: a service, a job, an instance, a pod or a pool.
     pub(crate) fn names_exporter(&self) -> bool {
-        EXPORTER.iter().any(|label| self.equal(label).is_some_and(|value| !value.is_empty()))
+        EXPORTER.iter().any(|label| self.names(label))
+    }
+
+    /// Returns whether the selector names one namespace.
+    pub(crate) fn names_namespace(&self) -> bool {
+        self.names(NAMESPACE)
+    }
+
+    fn names(&self, label: &str) -> bool {
+        self.equal(label).is_some_and(|value| !value.is_empty())
     }
 
     /// Returns the labels of the matchers, sorted. Empty if the selector has alternatives (`or`).

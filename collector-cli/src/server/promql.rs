@@ -58,6 +58,8 @@ const PASSED: [&str; 9] = [
 pub(crate) struct Promql {
     guard: Guard,
     forward: Vec<HeaderName>,
+    /// The address of the server.
+    server: Option<String>,
 }
 
 static QUERIES: http::Route = http::Route::new("/api/v1/query");
@@ -73,13 +75,14 @@ enum Route {
 }
 
 impl Promql {
-    /// Creates the API if the configuration enables it. Call it before the backends are asked for anything: of pods that
-    /// were found before, no gauges are kept.
+    /// Creates the API if the configuration enables it, in the place of `former`. Call it before the backends are asked for
+    /// anything: of pods that were found before, no gauges are kept.
     pub(crate) fn new(
         loaded: &Loaded,
         backends: &[Arc<dyn Backend>],
         collector: Arc<CachingCollector>,
         clock: Arc<dyn Clock>,
+        former: Option<&Self>,
     ) -> Result<Option<Self>, Failure> {
         let config = &loaded.config.promql;
         if !config.enabled {
@@ -99,10 +102,14 @@ impl Promql {
             }
         });
         let forward = forward.collect::<Result<_, _>>()?;
-        let pods = Pods::new(backends, Arc::clone(&clock), server(loaded).is_some());
+        let server = server(loaded).map(|server| server.url);
+        let pods = Pods::new(backends, Arc::clone(&clock), server.is_some());
         let held = Arc::new(Series { collector: Arc::clone(&collector), pods });
-        let guard = guard(loaded, collector, clock, config.answer_within, Some(held))?;
-        Ok(Some(Self { guard, forward }))
+        let mut guard = guard(loaded, collector, clock, config.answer_within, Some(held))?;
+        if let Some(former) = former.filter(|former| former.server == server) {
+            guard = guard.after(&former.guard);
+        }
+        Ok(Some(Self { guard, forward, server }))
     }
 
     /// Takes a request of the PromQL API, and returns its answer; `None` for any other request, which it leaves.

@@ -6,7 +6,7 @@ use super::*;
 use crate::directory::{StaticDirectory, VariantSpec};
 use collector_core::{
     Absent, Allocation, Clock as _, Field, LoadRates, LoadRow, LoadRows, ManualClock,
-    ReplicaMetrics, Replicas,
+    ReplicaMetrics, ReplicaState, Replicas,
 };
 
 struct Fixture {
@@ -120,6 +120,35 @@ fn the_models_load_belongs_to_a_variant_only_when_all_its_pods_do() {
     sample.load = of_pods([("h-0", 1.5), ("stray", 0.5)]);
     let published = fixture.publish(Fetched::Found(sample), None);
     assert_eq!(allocation_of(&published, "h100").load.arrival_rate, Some(90.0));
+}
+
+#[test]
+fn arrivals_without_those_of_a_pod_that_may_have_requests_are_partial() {
+    let fixture = Fixture::new(&[("h100", "h-*")]);
+    let check = |running: Option<u64>, roles: [Option<&str>; 2], state, is_partial: bool| {
+        let mut sample = fixture.sample(&["h-0", "h-1"]);
+        sample.replicas[1].running_requests = running;
+        sample.replicas[1].state = state;
+        for (row, role) in sample.replicas.iter_mut().zip(roles) {
+            row.role = role.map(Into::into);
+        }
+        let rows = [("h-0", Some(1.0)), ("h-1", None)];
+        let rates = |requests: Option<f64>| LoadRates::default().with_requests(requests);
+        let rows = rows.map(|(pod, requests)| (pod.into(), rates(requests).into()));
+        sample.load = rows.into_iter().collect();
+        let published = fixture.publish(Fetched::Found(sample), None);
+        let allocation = allocation_of(&published, "h100");
+        assert_eq!(allocation.load.arrival_rate, Some(60.0));
+        let warned = allocation.warnings.iter().any(|it| it.contains("lack those of h-1"));
+        assert_eq!((allocation.partial, warned), (is_partial, is_partial), "{running:?} {roles:?}");
+    };
+    let (serving, no_roles) = (ReplicaState::Serving, [None, None]);
+    check(Some(3), no_roles, serving, true);
+    check(None, no_roles, serving, true);
+    // It has just begun, and adds nothing.
+    check(Some(0), no_roles, serving, false);
+    check(None, no_roles, ReplicaState::Sleeping, false);
+    check(Some(3), [Some("decode"), Some("prefill")], serving, false);
 }
 
 #[test]

@@ -82,7 +82,8 @@ impl Shared {
         let max_age = question.max_age.unwrap_or(self.settings.max_age);
         let terms = Terms { max_age, empty: question.empty };
         // The query and its probe are not evaluated at the same instant, so an empty answer is accepted only if both
-        // say the same twice.
+        // say the same twice. A default, or the NaN of `scalar`, hides that the answer is empty.
+        let hides_empty = query.need.has_default() || query.forms.hides_arithmetic;
         let mut is_repeated = false;
         loop {
             let computed = if is_repeated { None } else { self.computed(query, question).await };
@@ -90,13 +91,13 @@ impl Shared {
             let (body, content, mut matched) = if let Some(computed) = computed {
                 let mut others = probed.texts.clone();
                 others.retain(|probe| !computed.matched.contains_key(&probe.text));
-                let mut matched = self.probe(&others, question, false).await?;
+                let mut matched = self.probe(&others, question, hides_empty).await?;
                 matched.extend(computed.matched);
                 (computed.body, computed.content, matched)
             } else {
                 let (instant, matched) = tokio::join!(
                     self.complete(request.clone()),
-                    self.probe(&probed.texts, question, is_repeated)
+                    self.probe(&probed.texts, question, is_repeated || hides_empty)
                 );
                 let (body, content) = instant?;
                 (body, content, matched?)
@@ -119,11 +120,26 @@ impl Shared {
                 Ok(warnings) => warnings,
                 Err(refusal) => return Ok(Outcome::Refused(Arc::new(refusal))),
             };
+            let is_empty = content == Content::NoSamples && verdict.has_data;
+            if is_empty && self.lacks_data(query, question).await? {
+                return Ok(Outcome::Refused(Arc::new(without_result())));
+            }
             let given = given(query, &verdict, &body, content, self.wall());
             return Ok(match given.and_then(|body| with_warnings(body, &warnings)) {
                 Ok(body) => answered(body, computed_from),
                 Err(refusal) => Outcome::Refused(Arc::new(refusal)),
             });
+        }
+    }
+
+    /// Returns whether the result is empty for another reason than its filters. `Err`: that is not known.
+    async fn lacks_data(&self, query: &Query, question: &InstantQuery) -> Result<bool, Outcome> {
+        let Some(unfiltered) = query.unfiltered() else { return Ok(false) };
+        match self.complete(request(question, &unfiltered.to_string())).await {
+            Ok((_, content)) => Ok(content == Content::NoSamples),
+            Err(failed @ Outcome::Failed(_)) => Err(failed),
+            // Without the names of metrics, series may have the same labels.
+            Err(_) => Ok(false),
         }
     }
 
@@ -372,6 +388,14 @@ fn with_warnings(body: Bytes, warnings: &[String]) -> Result<Bytes, Refusal> {
     body.map(Bytes::from).map_err(|error| Refusal::new(Reason::Backend, error))
 }
 
+pub(super) fn without_result() -> Refusal {
+    Refusal::new(
+        Reason::Missing,
+        "the query has no result although its selectors match series: a rate needs two samples in its range, and \
+         arithmetic needs matching labels",
+    )
+}
+
 /// Returns the body that clients get, or why they get none although the verdict allows an answer.
 pub(super) fn given(
     query: &Query,
@@ -383,11 +407,7 @@ pub(super) fn given(
     let is_empty = content == Content::NoSamples;
     if !verdict.is_known_empty {
         if is_empty && verdict.has_data && !query.forms.is_filter {
-            return Err(Refusal::new(
-                Reason::Missing,
-                "the query has no result although its selectors match series: a rate needs two samples in its range, and \
-                 arithmetic needs matching labels",
-            ));
+            return Err(without_result());
         }
         return Ok(body.clone());
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::evaluate::{COMPLETE, given};
+use super::evaluate::{COMPLETE, given, without_result};
 use super::{Empty, InstantQuery, OWN, Reply, Shared};
 use crate::answer::{self, Content};
 use crate::local::{NotLocal, Selection, Value, evaluate, judge};
@@ -27,6 +27,12 @@ pub(super) fn written(value: &Value, at: f64) -> Result<(Bytes, Content), NotLoc
         Value::Vector(vector) => (answer::of_vector(at, &vector.samples), Content::Samples),
     };
     Ok((body.map_err(NotLocal)?.into(), content))
+}
+
+/// Returns whether the result is empty for another reason than its filters.
+fn lacks_data(query: &Query, selection: &Selection) -> bool {
+    let value = query.unfiltered().and_then(|unfiltered| evaluate(&unfiltered, selection).ok());
+    matches!(value, Some(Value::Vector(vector)) if vector.samples.is_empty())
 }
 
 impl Shared {
@@ -101,6 +107,9 @@ impl Shared {
         }
         let max_age = question.max_age.unwrap_or(self.settings.max_age);
         let verdict = judge(query, selection, Terms { max_age, empty: question.empty })?;
+        if content == Content::NoSamples && verdict.has_data && lacks_data(query, selection) {
+            return Err(without_result());
+        }
         given(query, &verdict, body, content, at)
     }
 

@@ -22,6 +22,8 @@ enum Does {
     Value(&'static str, u64),
     /// Every selector matches series, and every result is empty.
     SeriesOnly,
+    /// Every selector matches series, and every filter excludes all of them.
+    Filtered,
     /// No selector matches series; the anchor may.
     Nothing {
         anchor: bool,
@@ -70,7 +72,8 @@ impl Upstream for Server {
         }
         let does = match does {
             Does::SeriesOnly if is_probe => Does::Value("", 1),
-            Does::SeriesOnly => Does::Nothing { anchor: false },
+            Does::Filtered if is_probe || query.contains("bool") => Does::Value("0", 1),
+            Does::SeriesOnly | Does::Filtered => Does::Nothing { anchor: false },
             other => other,
         };
         match does {
@@ -99,10 +102,11 @@ impl Upstream for Server {
             Does::Nothing { .. } if query.starts_with("label_replace(topk(") => {
                 Ok(vector(&sample(r#""i":"namespace","namespace":"prod""#, "2")))
             }
+            Does::Nothing { .. } if query.ends_with("or vector(0)") => Ok(vector(&sample("", "0"))),
             Does::Nothing { .. } => Ok(vector("")),
             Does::Status(status, body) => Ok(Passed::new(status, None, body)),
             Does::Body(body) => Ok(Passed::new(200, None, body)),
-            Does::SeriesOnly => unreachable!("it was translated"),
+            Does::SeriesOnly | Does::Filtered => unreachable!("it was translated"),
             Does::Hang => {
                 tokio::time::sleep(within).await;
                 Err(Unanswered::new("http://prometheus: no answer began within 10s"))
@@ -379,10 +383,10 @@ async fn a_query_about_the_past_is_passed_on_with_its_time() {
     let world = World::new(Does::Nothing { anchor: false });
     let past = InstantQuery {
         query: "1+1".to_owned(),
-        time: Some(100_000.0),
+        time: Some(-100_000.0),
         parameters: vec![
             ("query".to_owned(), "1+1".to_owned()),
-            ("time".to_owned(), "100000".to_owned()),
+            ("time".to_owned(), "-100000".to_owned()),
         ],
         ..InstantQuery::default()
     };
@@ -391,7 +395,7 @@ async fn a_query_about_the_past_is_passed_on_with_its_time() {
     }
     assert!(text(&world.ask("sum(a offset 5m)").await).contains(r#""result":[]"#));
     assert_eq!(world.asked(), (3, 0));
-    assert_eq!(*lock(&world.server.times), ["100000", "100000"]);
+    assert_eq!(*lock(&world.server.times), ["-100000", "-100000"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -487,6 +491,39 @@ async fn an_empty_result_repeats_the_probe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_default_does_not_hide_that_series_have_vanished_since_they_were_probed() {
+    let world = World::new(Does::Value("7", 1));
+    check_value(&world.ask(SUM).await, "7");
+    world.does(Does::Nothing { anchor: false });
+    let reply = world.ask(&format!("{SUM} or vector(0)")).await;
+    check_refused(&reply, 503, Some(Reason::Missing), "no series match");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_excludes_only_what_has_a_result() {
+    let rate = "sum(rate(vllm:request_success_total{model_name=\"m\"}[30s]))";
+    let filters = [
+        format!("{rate} > 0"),
+        format!("({rate} >= 0) or {rate} / 2"),
+        format!("vllm:num_requests_waiting > {rate}"),
+    ];
+    for filter in filters {
+        let excluded = World::new(Does::Filtered).ask(&filter).await;
+        assert_eq!(excluded.status, 200, "{}", text(&excluded));
+        assert!(text(&excluded).contains(r#""result":[]"#), "{}", text(&excluded));
+        let world = World::new(Does::SeriesOnly);
+        let reply = world.ask(&filter).await;
+        check_refused(&reply, 503, Some(Reason::Missing), "a rate needs two samples");
+        world.does(Does::Filtered);
+        pass(5).await;
+        assert_eq!(world.ask(&filter).await.status, 200);
+        world.does(Does::Refuse);
+        pass(5).await;
+        assert!(text(&world.ask(&filter).await).contains("from memory"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn dashboards_do_not_delay_autoscalers() {
     let world = World::new(Does::Hang);
     for number in 0..200 {
@@ -522,9 +559,19 @@ async fn a_wrong_clock_does_not_disable_the_guard() {
     let skewed =
         InstantQuery { query: SUM.to_owned(), time: Some(300.0), ..InstantQuery::default() };
     check_refused(
-        &world.guard.query(skewed).await,
+        &world.guard.query(skewed.clone()).await,
         503,
         Some(Reason::Missing),
         "check the client's clock",
     );
+    let ahead = InstantQuery { time: Some(86400.0), ..skewed.clone() };
+    let reply = world.guard.query(ahead).await;
+    check_refused(&reply, 503, Some(Reason::Missing), "check the client's clock");
+    // A default would hide that the answer is empty.
+    let query = format!("{SUM} or vector(0)");
+    let skewed = InstantQuery { query, ..skewed };
+    let reply = world.guard.query(skewed.clone()).await;
+    check_refused(&reply, 503, Some(Reason::Missing), "default, and cannot be judged");
+    let passed = InstantQuery { empty: Empty::Pass, ..skewed };
+    check_value(&world.guard.query(passed).await, "0");
 }

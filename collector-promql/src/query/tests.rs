@@ -106,6 +106,29 @@ fn queries_need_data_and_have_a_value_without_it() {
 }
 
 #[test]
+fn a_query_without_its_filters_has_a_result_wherever_there_are_data() {
+    for (text, unfiltered) in [
+        ("sum(rate(a[1m])) > 0", Some("sum(rate(a[1m])) > bool 0")),
+        ("a > on (pod) b == 3", Some("a > bool on (pod) b == bool 3")),
+        ("rate(a[1m]) < bool 3", None),
+        ("sum((rate(a[1m]) > 1) and b) / c", Some("sum(((rate(a[1m]) > bool 1))) / c")),
+        ("rate(a[1m]) unless absent(b)", Some("(rate(a[1m]))")),
+        (
+            "max_over_time((a >= 1)[5m:1m]) or -clamp(rate(b[1m]) != 2, 0, 9)",
+            Some("max_over_time((a >= bool 1)[5m:1m]) or -clamp(rate(b[1m]) != bool 2, 0, 9)"),
+        ),
+        // Matching series are enough, or nothing has a result.
+        ("sum(a) > 3", None),
+        ("sum(a) > 3 or vector(1)", None),
+        ("absent(rate(a[1m])) * 2", None),
+        ("absent(rate(a[1m])) and b", None),
+    ] {
+        let shown = query(text).unfiltered().map(|expression| expression.to_string());
+        assert_eq!(shown.as_deref(), unfiltered, "{text}");
+    }
+}
+
+#[test]
 fn equal_queries_have_one_text() {
     let one = query("sum( vllm:x{a=\"b\" , c='d'} )by(  e )");
     assert_eq!(one.text, query("sum by (e) (vllm:x{a=\"b\",c=\"d\"})").text);

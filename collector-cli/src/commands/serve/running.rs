@@ -83,7 +83,8 @@ impl Running {
         #[cfg(feature = "promql")]
         let promql = {
             let (collector, clock) = (Arc::clone(&collector), Arc::clone(&settings.clock));
-            Promql::new(&settings.loaded, &backends, collector, clock)?.map(Arc::new)
+            let former = former.and_then(|former| former.app.promql.as_deref());
+            Promql::new(&settings.loaded, &backends, collector, clock, former)?.map(Arc::new)
         };
         let app = Arc::new(App {
             collector: Arc::clone(&collector),

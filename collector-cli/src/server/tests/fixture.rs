@@ -98,6 +98,7 @@ impl Fixture {
             &backends,
             Arc::clone(&collector),
             Arc::clone(&clock),
+            None,
         )
         .unwrap();
         let reloads_clock = Arc::clone(&clock);

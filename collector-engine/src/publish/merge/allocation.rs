@@ -10,6 +10,10 @@ use collector_core::{
 
 use super::{Merger, NO_LOAD, Offer, View, best, is_idle, why_unknown};
 
+/// The roles of pods that share the work on a request.
+const PREFILL: &str = "prefill";
+const DECODE: &str = "decode";
+
 /// The allocation of one variant: its replicas from the merged ones, each field of its load from the first
 /// source that has it fresh.
 pub(crate) fn allocation(
@@ -81,6 +85,12 @@ pub(crate) fn allocation(
         };
         allocation.partial |= !complete;
         let load = &loads[chosen];
+        if let Some(pod) = load.without_arrivals.filter(|_| field == Field::ArrivalRate) {
+            allocation.partial = true;
+            let why = load.why_unknown(field);
+            let text = format!("the arrivals lack those of {pod}, which may have requests: {why}");
+            allocation.warnings.push(text.into());
+        }
         if let Some(own) = allocation.field_mut(field) {
             *own = load.value(field);
         }
@@ -107,6 +117,8 @@ struct VariantLoad<'a> {
     rows: Vec<(Option<&'a PodName>, &'a LoadRow)>,
     /// Why it is not known which part of the model's load it is.
     unknown_share: Option<String>,
+    /// A pod that may have requests, and of which it is not known how many arrive: their sum is too small.
+    without_arrivals: Option<&'a PodName>,
     /// Nothing runs on its replicas.
     idle: bool,
     /// It is that of all pods that the variant has. That of some of them would be too small a number.
@@ -157,6 +169,17 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
     let rates = variant_rates(&own, view);
     let of_pods = own.iter().filter_map(|row| view.load.pods.get_key_value(&row.pod_name));
     let of_pods = of_pods.map(|(pod, row)| (Some(*pod), *row));
+    let has_role = |row: &ReplicaMetrics, role: &str| {
+        row.role.as_ref().is_some_and(|own| own.as_str() == role)
+    };
+    // Each request is counted where it is decoded, if some pods prefill for others.
+    let decode_counts = own.iter().any(|row| has_role(row, DECODE));
+    let without_arrivals = own.iter().find_map(|row| {
+        let (pod, load) = view.load.pods.get_key_value(&row.pod_name)?;
+        let adds_nothing =
+            !row.state.serves() || is_idle([*row]) || (decode_counts && has_role(row, PREFILL));
+        (!adds_nothing && load.rates.requests.is_none()).then_some(*pod)
+    });
     let (unknown_share, rates) = match rates {
         Ok(rates) => (None, rates),
         Err(reason) => (Some(reason), LoadRates::default()),
@@ -165,6 +188,7 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
         rates,
         rows: of_pods.chain(view.load.model.map(|row| (None, row))).collect(),
         unknown_share,
+        without_arrivals,
         idle: is_idle(own.iter().copied()),
         complete: pods.all(|row| view.row(&row.pod_name).is_some()),
         sampled: own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of),

@@ -218,6 +218,20 @@ async fn a_sum_without_a_model_that_vanished_is_refused_for_five_minutes_and_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_model_that_vanished_is_missed_by_the_next_guard_too() {
+    let mut world = World::new();
+    check_value(&world.ask(SUM).await, "2", "");
+    world.series.remove("b");
+    let former = world.guard.clone();
+    let (upstream, models) = (Arc::clone(&world.series), Arc::clone(&world.known));
+    let (clock, settings) = (Arc::clone(&former.0.clock), Settings::default());
+    let next = Guard::new(Some(upstream), None, models, clock, Anchors::built_in(), settings);
+    world.guard = next.after(&former);
+    pass(60).await;
+    check_refused(&world.ask(SUM).await, Reason::Partial, "nothing is known of");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_probe_of_an_anchor_does_not_hide_the_models_of_a_selector() {
     let world = World::new();
     for name in ["a", "b"] {

@@ -96,6 +96,11 @@ async fn held_series_are_judged_as_those_of_a_server() {
     check_refused(&world.ask(others).await, 503, Some(Reason::Missing), "missing is not 0");
     let filtered = world.ask(r#"held:waiting{model_name="m"} > 8"#).await;
     assert!(text(&filtered).contains(r#""result":[]"#), "a filter: {}", text(&filtered));
+    let of_m = r#"held:waiting{model_name="m"}"#;
+    assert!(text(&world.ask(&format!("{of_m} > {of_m}")).await).contains(r#""result":[]"#));
+    let other = format!(r#"{of_m} > label_replace({of_m}, "model_name", "x", "", "")"#);
+    let reply = world.ask(&other).await;
+    check_refused(&reply, 503, Some(Reason::Missing), "arithmetic needs matching labels");
     let lost = r#"sum(held:waiting{model_name="m"}) + sum(held:waiting{model_name="idle"})"#;
     check_refused(&world.ask(lost).await, 503, Some(Reason::Partial), "or vector(0)");
     let question = InstantQuery { query: typo, empty: Empty::Zero, ..InstantQuery::default() };

@@ -439,8 +439,9 @@ async fn queries_of_autoscalers_over_whole_metrics_have_the_answers_of_victoria_
 
 /// Expressions with a vector as their result.
 fn expression() -> BoxedStrategy<String> {
-    let label = || select(&["namespace", "model_name", "pod", "engine"][..]);
-    let labels = move || vec(label(), 0..3).prop_map(|labels| labels.join(","));
+    let label = || select(&LABELS[..]);
+    let grouping = || select(&["namespace", "model_name", "pod", "engine", "__name__"][..]);
+    let labels = move || vec(grouping(), 0..3).prop_map(|labels| labels.join(","));
     let metrics = ["m:waiting", "m:running", "m:kv", "m:odd", "m:limit", "m:gone"];
     let matchers = [
         r#"namespace="prod""#,
@@ -454,6 +455,7 @@ fn expression() -> BoxedStrategy<String> {
     let number = select(vec!["0", "1", "2.5", "-3", "1e3", "NaN", "Inf"]);
     let constant = number.clone().prop_map(|number| format!("vector({number})"));
     let leaf = prop_oneof![6 => selector, 1 => constant];
+    let bare = leaf.clone();
     leaf.prop_recursive(4, 24, 2, move |inner| {
         let grouping = prop_oneof![
             Just(String::new()),
@@ -470,6 +472,9 @@ fn expression() -> BoxedStrategy<String> {
             "==", "!=", ">", "<", ">=", "<=", "== bool", "!= bool", "> bool", "<= bool",
         ]);
         let operator = prop_oneof![arithmetic, comparison];
+        let set = select(vec!["and", "or", "unless", "and on (pod)", "unless ignoring (engine)"]);
+        let any_operator = prop_oneof![3 => operator.clone(), 1 => set];
+        let any_operator = (any_operator.clone(), any_operator);
         let matching = prop_oneof![
             2 => Just(String::new()),
             1 => labels().prop_map(|labels| format!("on ({labels})")),
@@ -490,8 +495,14 @@ fn expression() -> BoxedStrategy<String> {
                 .prop_map(|(left, operator, right)| format!("({left}) {operator} ({right})")),
             4 => (inner.clone(), operator, cardinality, inner.clone())
                 .prop_map(|(left, operator, on, right)| format!("({left}) {operator} {on} ({right})")),
-            3 => (inner.clone(), select(vec!["and", "or", "unless"]), matching, inner.clone())
+            3 => (inner.clone(), select(vec!["and", "or", "unless"]), matching.clone(), inner.clone())
                 .prop_map(|(left, operator, on, right)| format!("({left}) {operator} {on} ({right})")),
+            // By the precedence of the operators.
+            3 => (inner.clone(), any_operator, bare.clone(), inner.clone()).prop_map(
+                |(left, (one, other), middle, right)| {
+                    format!("{left} {one} {middle} {other} -{right}")
+                }
+            ),
             1 => (function, inner.clone()).prop_map(|(name, of)| format!("{name}({of})")),
             1 => (select(vec!["clamp_min", "clamp_max"]), inner.clone(), scalar.clone())
                 .prop_map(|(name, of, bound)| format!("{name}({of}, {bound})")),
