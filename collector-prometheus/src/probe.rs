@@ -251,7 +251,8 @@ impl Asker<'_> {
                 let name = row.labels.first_of(&labels.model).unwrap_or_default();
                 if served.engine.model.is_some() || served.engine.names_model(name) {
                     with_model.insert(pod);
-                } else {
+                } else if !name.is_empty() {
+                    // A router's series have no such label.
                     without.entry(pod).or_insert_with(|| (served, name.to_owned()));
                 }
             })
