@@ -28,7 +28,7 @@ pub(crate) async fn read(url: &str, model: &ModelRef) -> Result<String, Box<dyn 
     let cache = CacheConfig { fetch_interval: Duration::from_secs(15), ..CacheConfig::default() };
     let collector = CachingCollector::with_config(backend, cache)?;
     // From here on, models that are read are refreshed in the background.
-    collector.start_background_worker().await.unwrap();
+    collector.start_background_worker().await?;
 
     let mut text = String::new();
     match collector.collect_replica_metrics(model).await {

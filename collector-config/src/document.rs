@@ -96,7 +96,14 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<Pair>, Vec<ConfigError>), ConfigE
     let (syntax, parsed) =
         if is_yaml { ("YAML", yaml::parse(&text)) } else { ("TOML", toml::parse(&text)) };
     let Parsed { pairs, duplicates } = parsed.map_err(|error| {
-        ConfigError::new(format!("not valid {syntax}: {}", error.message))
+        let is_named_so =
+            is_yaml || path.extension().is_some_and(|it| it.eq_ignore_ascii_case("toml"));
+        let hint = if is_named_so {
+            ""
+        } else {
+            "; a file is read as YAML if its name ends in .yaml or .yml"
+        };
+        ConfigError::new(format!("not valid {syntax}: {}{hint}", error.message))
             .at(Origin::file(path, error.line))
     })?;
     let errors = duplicates.into_iter().map(|Duplicate { path: key, first, again }| {

@@ -2,6 +2,7 @@
 //! Finds values that are valid by themselves and cannot work, or not together.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use collector_engine::{StaticDirectory, TimingError, VariantSpec};
@@ -35,6 +36,7 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     warnings.extend(config.cache.warnings());
     check_tls(config, findings);
     check_hosts(&config.server, findings);
+    check_listen(config, findings);
     check_external_metrics(&config.external_metrics, findings);
     if config.keda.wait.is_zero() || config.keda.wait > WAIT_MAX {
         let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
@@ -197,6 +199,34 @@ fn check_recorded(
                 .to_owned(),
         );
     }
+}
+
+/// Each server has its own port.
+fn check_listen(config: &CollectorConfig, findings: &mut Findings<'_>) {
+    let external = &config.external_metrics;
+    let servers = [
+        ("server.listen", Some(config.server.listen)),
+        ("keda.listen", config.keda.listen),
+        ("external_metrics.listen", external.enabled.then_some(external.listen)),
+    ];
+    for (index, (key, address)) in servers.iter().enumerate() {
+        let Some(address) = address else { continue };
+        for (former, other) in &servers[..index] {
+            if other.is_some_and(|other| exclude_each_other(other, *address)) {
+                let message =
+                    format!("{key}: {address} is taken by {former}; give each its own port");
+                findings.refuse_together(&[key, former], message);
+            }
+        }
+    }
+}
+
+/// Whether one process cannot listen on both addresses.
+fn exclude_each_other(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_every = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || is_every && one.is_ipv4() == other.is_ipv4())
 }
 
 /// The files of TLS that go together.

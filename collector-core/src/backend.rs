@@ -192,7 +192,7 @@ pub trait UpdateSink: Send + Sync {
     fn cycle_ended(&self);
 }
 
-/// What a backend can do.
+/// What a backend can do. Begin with one of the constants, and set the fields that differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Supports {

@@ -276,7 +276,8 @@ impl Client {
             )
             .with_remedy("set prometheus.namespaces")
             .with_split(Split::UntilItFits),
-            _ => Failure::bad_answer(unreadable.to_string()).with_remedy("check prometheus.url"),
+            _ => Failure::bad_answer(format!("{unreadable}{}", self.by_proxy()))
+                .with_remedy("check prometheus.url"),
         })
     }
 
@@ -371,9 +372,13 @@ impl Client {
     async fn refusal(&self, response: Response, url: &Url) -> Failure {
         let mut failure =
             refused(response, &self.credentials, &self.credential(), url.path()).await;
-        let by_proxy = self.proxy.as_ref().map(Proxy::answered).unwrap_or_default();
-        failure.detail.push_str(&by_proxy);
+        failure.detail.push_str(&self.by_proxy());
         failure
+    }
+
+    /// Returns a suffix that names the proxy, if an answer may be its own.
+    fn by_proxy(&self) -> String {
+        self.proxy.as_ref().map(Proxy::answered).unwrap_or_default()
     }
 
     /// Sends parameters, in the URL or as a form, and returns the head of the answer.

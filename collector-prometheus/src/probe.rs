@@ -2,8 +2,12 @@
 //! Implements `check`: whether the server can be reached, and whether it holds what is needed. It sends the
 //! same requests as a fetch, and judges how far they get.
 
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
 use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, ErrorKind, Probe};
+use collector_transport::quote;
 
 use crate::answer::Row;
 use crate::client::{Client, Query, RequestBudget};
@@ -65,7 +69,8 @@ pub(crate) async fn run(
     match shape::ask(client, budget, terms, None).await {
         Ok(shape) if shape.has_engines() => {
             let asker = Asker { client, budget, terms };
-            checks.extend([names(&shape), labels(&shape)]);
+            checks.push(names(&shape));
+            checks.push(or_failed("metrics.labels", asker.labels(&shape).await));
             checks.push(or_failed("metrics.clusters", asker.clusters(&shape).await));
             checks.push(or_failed("metrics.duplicates", asker.duplicates(&shape).await));
             // Windows end at the newest sample.
@@ -227,6 +232,53 @@ impl Asker<'_> {
         select(&served.plan.liveness, &self.terms.matchers)
     }
 
+    /// Checks whether the series have labels for namespace, pod and model, and whether those of the model name one.
+    async fn labels(&self, shape: &Shape) -> Result<Check, Failure> {
+        let check = labels(shape);
+        // Selectors may name the models of such series.
+        if check.status != CheckStatus::Pass || self.terms.has_model_selectors {
+            return Ok(check);
+        }
+        let (mut with_model, mut without) = (HashSet::new(), BTreeMap::new());
+        for served in there(shape) {
+            let labels = &served.labels;
+            let by = labels.by(Level::Pod, false).join(",");
+            let text = format!("count by ({by}) ({})", self.series(served));
+            self.rows(&text, None, &mut |row| {
+                let Some(pod) = labels.replica_of(&row.labels) else { return };
+                let namespace = row.labels.first_of(&labels.namespace).unwrap_or_default();
+                let pod = (namespace.to_owned(), pod.into_owned());
+                let name = row.labels.first_of(&labels.model).unwrap_or_default();
+                if served.engine.model.is_some() || served.engine.names_model(name) {
+                    with_model.insert(pod);
+                } else if !name.is_empty() {
+                    // A router's series have no such label.
+                    without.entry(pod).or_insert_with(|| (served, name.to_owned()));
+                }
+            })
+            .await?;
+        }
+        // A pod may have series of two engines: Triton's own, and those of TensorRT-LLM.
+        without.retain(|pod, _| !with_model.contains(pod));
+        let Some(((namespace, pod), (served, name))) = without.first_key_value() else {
+            return Ok(check);
+        };
+        let detail = format!(
+            "without a model, and so not read: {}, the first is {:?} in namespace {:?}; {:?} in the label {} of {} \
+             is not a model id",
+            counted(without.len(), "pod", "pods"),
+            quote(pod),
+            quote(namespace),
+            quote(name),
+            served.labels.model.join(" or "),
+            served.engine.name
+        );
+        Ok(Check::new("metrics.labels", CheckStatus::Warn, detail).with_remedy(
+            "name their model: in [[prometheus.models]], or by model in [[engines]] if all servers of the \
+             engine have the same",
+        ))
+    }
+
     /// Checks whether any model has series in several clusters.
     async fn clusters(&self, shape: &Shape) -> Result<Check, Failure> {
         let id = "metrics.clusters";
@@ -241,7 +293,7 @@ impl Asker<'_> {
                 self.rows(&text, None, &mut |row| {
                     let model = row.labels.first_of(&labels.model).unwrap_or_default();
                     if !model.is_empty() {
-                        models.push(collector_transport::quote(model));
+                        models.push(quote(model));
                     }
                 })
                 .await?;
@@ -250,7 +302,7 @@ impl Asker<'_> {
                     let text = format!("count by ({cluster}) ({series})");
                     self.rows(&text, None, &mut |row| {
                         let value = row.labels.get(cluster).unwrap_or_default();
-                        values.push(format!("{:?}", collector_transport::quote(value)));
+                        values.push(format!("{:?}", quote(value)));
                     })
                     .await?;
                     values.truncate(8);
@@ -322,7 +374,7 @@ impl Asker<'_> {
             let apart = match served.interval {
                 Some(interval) if interval != self.terms.scrape_interval => format!(
                     ", which are {} apart according to the series",
-                    collector_core::duration::format(interval)
+                    collector_core::duration::format(in_millis(interval))
                 ),
                 _ => String::new(),
             };
@@ -458,6 +510,11 @@ fn lateness(shape: &Shape, newest: &[Newest]) -> Check {
 fn scrapes(samples: f64) -> String {
     let word = if (samples - 1.0).abs() < 0.5 { "scrape" } else { "scrapes" };
     format!("{samples} {word}")
+}
+
+/// To the millisecond: a measured interval has digits that mean nothing.
+fn in_millis(interval: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn or_failed(id: &str, check: Result<Check, Failure>) -> Check {

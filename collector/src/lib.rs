@@ -16,7 +16,7 @@
 //! let server = PrometheusConfig { url: "https://prometheus:9090".into(), ..Default::default() };
 //! let backend = PrometheusBackend::new(server, Arc::new(SystemClock::new()))?;
 //! let collector = CachingCollector::new(backend)?;
-//! collector.start_background_worker().await.unwrap();
+//! collector.start_background_worker().await?;
 //!
 //! // From memory where it has the model, else from the server.
 //! let model = ModelRef::new("meta-llama/Llama-3.1-8B", "prod");

@@ -69,7 +69,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DocsArgs) -> Result<Exit, Failure>
     let text = match &args.section {
         None => (*page).to_owned(),
         Some(wanted) => section(page, wanted).ok_or_else(|| {
-            let headings = headings(page).map(|(_, heading)| heading);
+            let headings = headings(page).map(|heading| heading.text);
             Failure::usage(format!(
                 "the page {name:?} has no section {wanted:?}; it has {}",
                 quoted(nearest_first(wanted, headings))
@@ -80,19 +80,38 @@ pub(super) fn run(global: &GlobalArgs, args: &DocsArgs) -> Result<Exit, Failure>
     Ok(Exit::Success)
 }
 
-/// The headings of the second level, each with the line it stands on.
-fn headings(page: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = page.lines().enumerate();
-    lines.filter_map(|(line, text)| Some((line, text.strip_prefix("## ")?.trim())))
+/// A heading below the title of its page.
+struct Heading<'a> {
+    line: usize,
+    level: usize,
+    text: &'a str,
 }
 
-/// A section from its heading to the next one.
+fn headings(page: &str) -> impl Iterator<Item = Heading<'_>> {
+    page.lines().enumerate().filter_map(|(line, text)| {
+        let level = text.bytes().take_while(|byte| *byte == b'#').count();
+        let text = text[level..].strip_prefix(' ')?.trim();
+        (level >= 2).then_some(Heading { line, level, text })
+    })
+}
+
+/// A section, from its heading to the next one that is not below it. It is found by its heading, or as links name it.
 fn section(page: &str, wanted: &str) -> Option<String> {
-    let (begin, _) =
-        headings(page).find(|(_, heading)| heading.eq_ignore_ascii_case(wanted.trim()))?;
-    let end = headings(page).map(|(line, _)| line).find(|line| *line > begin);
-    let lines = page.lines().skip(begin).take(end.map_or(usize::MAX, |end| end - begin));
-    Some(lines.collect::<Vec<_>>().join("\n") + "\n")
+    let wanted = anchor(wanted);
+    let begin = headings(page).find(|heading| anchor(heading.text) == wanted)?;
+    let end = headings(page).find(|next| next.line > begin.line && next.level <= begin.level);
+    let count = end.map_or(usize::MAX, |end| end.line - begin.line);
+    let lines = page.lines().skip(begin.line).take(count);
+    Some(lines.collect::<Vec<_>>().join("\n").trim_end().to_owned() + "\n")
+}
+
+/// A heading as links name it: `the-external-scaler`.
+fn anchor(heading: &str) -> String {
+    let words = heading.split_whitespace().map(|word| {
+        let kept = word.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
+        kept.flat_map(char::to_lowercase).collect::<String>()
+    });
+    words.collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]
@@ -104,7 +123,15 @@ mod tests {
         let page = "# Page\nabout\n## One\na\n### Deeper\nb\n## Two\nc\n";
         assert_eq!(section(page, "one").unwrap(), "## One\na\n### Deeper\nb\n");
         assert_eq!(section(page, "Two").unwrap(), "## Two\nc\n");
-        assert_eq!(section(page, "Deeper"), None);
+        assert_eq!(section(page, "Deeper").unwrap(), "### Deeper\nb\n");
+        assert_eq!(section(page, "Three"), None);
+    }
+
+    #[test]
+    fn a_section_is_found_as_links_name_it() {
+        let page = "# Page\n## The external scaler\na\n## `[cache]`\nb\n";
+        assert_eq!(section(page, "the-external-scaler").unwrap(), "## The external scaler\na\n");
+        assert_eq!(section(page, "cache").unwrap(), "## `[cache]`\nb\n");
     }
 
     #[test]

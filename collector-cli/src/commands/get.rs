@@ -18,7 +18,7 @@ use collector_engine::CachingCollector;
 
 use self::variants::{variant_on, variants_of, without_variants};
 use super::select::{MISSING, listed, namespaces};
-use super::settings::{Settings, Verbosity, format};
+use super::settings::{Settings, Verbosity, format, url_of};
 use super::watch;
 use crate::args::{
     AllocationArgs, Form, Format, GetCommand, GlobalArgs, ListArgs, ReadArgs, ReplicasArgs,
@@ -85,12 +85,17 @@ async fn within(
 ) -> Result<Exit, Failure> {
     let Some(timeout) = read.timeout else { return work.await };
     let late = |_| {
-        let backends = settings.loaded.config.backend.join(", ");
+        let backends = &settings.loaded.config.backend;
+        let urls = backends.iter().filter_map(|backend| url_of(&settings.loaded, backend));
+        let mut place = urls.collect::<Vec<_>>().join(", ");
+        if place.is_empty() {
+            "the server".clone_into(&mut place);
+        }
         let error = BackendError::new(
             ErrorKind::Timeout,
-            backends.as_str().into(),
+            backends.join(", ").as_str().into(),
             Operation::Fetch,
-            "the server",
+            place,
         )
         .with_detail(format!("no answer within {}", duration::format(timeout)))
         .with_remedy("--timeout gives it more time");

@@ -61,6 +61,11 @@ impl Reloads {
         state.succeeded += 1;
     }
 
+    /// Whether the configuration could not be used when it was last read.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.lock().error.is_some()
+    }
+
     /// The configuration cannot be used: the one before stays.
     pub(crate) fn failed(&self, error: String) {
         let mut state = self.lock();

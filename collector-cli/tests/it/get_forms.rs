@@ -172,6 +172,7 @@ fn a_timeout_exits_with_5_and_says_how_long_it_was() {
     assert_eq!(ended.exit, 5, "{}", ended.stderr);
     assert_eq!(ended.json()["error"]["reason"], "PrometheusError");
     assert!(ended.stderr.contains("no answer within 200ms"), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&url), "{}", ended.stderr);
 }
 
 #[test]

@@ -478,6 +478,13 @@ fn check_with_wait_reports_each_attempt_and_ends_with_a_verdict() {
     assert_eq!(ended.stdout.matches("loaded: ").count(), 1, "the last attempt alone is printed");
 }
 
+#[test]
+fn standard_input_without_an_object_is_named() {
+    let mut command = collector_of("http://127.0.0.1:9");
+    let ended = run(&mut command, &["check", "--scaled-object", "-"]);
+    says(&ended, 2, &["standard input contains no object of kind ScaledObject"]);
+}
+
 #[tokio::test]
 async fn the_pages_that_check_refers_to_are_in_the_binary() {
     let ended = run(&mut collector_of("http://127.0.0.1:9"), &["check"]);

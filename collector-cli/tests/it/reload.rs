@@ -150,6 +150,8 @@ fn a_file_that_cannot_be_used_leaves_the_former_configuration() {
         assert_eq!(daemon.reading().0, 200);
     }
     assert_eq!(daemon.whole("collector_config_reloads_total{result=\"failed\"}"), 4);
+    fs::write(&path, config(&server, "")).unwrap();
+    daemon.logs("The configuration can be used again", 1);
     fs::write(&path, config(&server, &variant(1))).unwrap();
     daemon.logs(RELOADED, 1);
     daemon.eventually("good again", |daemon| {

@@ -309,6 +309,23 @@ fn settings_of_the_scaler_that_cannot_work_are_named() {
 }
 
 #[test]
+fn servers_on_one_port_are_refused() {
+    check(
+        "[server]\nlisten = \"0.0.0.0:9465\"\n[keda]\nlisten = \"127.0.0.1:9465\"",
+        &[
+            "keda.listen: 127.0.0.1:9465 is taken by server.listen; give each its own port (keda.listen is set in \
+           FILE:4, server.listen is set in FILE:2)",
+        ],
+    );
+    for (server, keda) in [("127.0.0.1:9464", "[::]:9464"), ("127.0.0.1:0", "127.0.0.1:0")] {
+        let file = ConfigFile::toml(&format!(
+            "[server]\nlisten = \"{server}\"\n[keda]\nlisten = \"{keda}\""
+        ));
+        assert!(file.loader().env(variables(&[URL])).load().is_ok(), "{server} and {keda}");
+    }
+}
+
+#[test]
 fn external_metrics_need_tls() {
     check(
         "[external_metrics]\nenabled = true",

@@ -98,6 +98,8 @@ fn broken_syntax_is_reported_with_its_line_number_alone() {
         &["not valid YAML: "],
     );
     refused(&ConfigFile::yaml("a: b: hunter2\n"), &[":1: not valid YAML: "]);
+    let unnamed = ConfigFile::new("collector.conf", "cache:\n  ttl: 10s\n");
+    refused(&unnamed, &[":1: not valid TOML: ", "read as YAML if its name ends in .yaml or .yml"]);
     let url = "prometheus:\n  url: https://h\n";
     refused(
         &ConfigFile::yaml(&format!("cache:\n  ttl: 10s\n  ttl: hunter2\n{url}")),

@@ -203,6 +203,13 @@ async fn an_answer_that_may_be_the_proxys_own_names_it() {
     let error = fetch_all(config(&format!("http://{HOST}"), &proxy.url)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
     contains(&error, &[&format!("503: down (asked through the proxy {})", proxy.url)]);
+
+    let login = "HTTP/1.1 200 OK\r\nContent-Length: 15\r\nConnection: close\r\n\r\n<!doctype html>";
+    let proxy = Proxy::start(Then::Answer(login)).await;
+    let error = fetch_all(config(&format!("http://{HOST}"), &proxy.url)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadAnswer, "{error}");
+    let named = format!("HTML page; is this a login page? (asked through the proxy {})", proxy.url);
+    assert!(error.to_string().contains(&named), "{error}");
 }
 
 #[tokio::test]

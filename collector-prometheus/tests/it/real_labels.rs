@@ -164,3 +164,28 @@ async fn a_cluster_label_that_only_some_series_have_is_one_cluster() {
     assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), LOAD);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_whose_label_names_no_model_are_reported_by_the_check_of_labels() {
+    let labels = [("namespace", "batch"), ("pod", "triton-0"), ("model", "tensorrt_llm")];
+    let of_tensorrt = [&labels[..], &[("request_type", "scheduled")]].concat();
+    let triton = [
+        Row::still("nv_trt_llm_request_metrics", &of_tensorrt, 1.0),
+        Row::still("nv_inference_pending_request_count", &labels, 1.0),
+    ];
+    let rows = scene("placeholder", [fleet(), triton.to_vec()].concat());
+    let Some(server) = served(&rows, USUAL).await else { return };
+    let check = Reader::of_scene(&server.url(), "placeholder").check("metrics.labels").await;
+    assert_eq!(check.status, CheckStatus::Warn, "{check:?}");
+    for part in ["1 pod,", "\"triton-0\"", "\"batch\"", "\"tensorrt_llm\" in the label model"] {
+        assert!(check.detail.contains(part), "{check:?} lacks {part:?}");
+    }
+    // The model of the engine is configured: Triton's own series of the same pod need none.
+    let named = Reader::with(&server.url(), |config| {
+        let spec = serde_json::json!({
+            "name": "gemma", "base": "triton-tensorrt-llm", "model": "org/gemma"
+        });
+        config.engines = vec![serde_json::from_value(spec).unwrap()];
+    });
+    assert_eq!(named.check("metrics.labels").await.status, CheckStatus::Pass);
+}

@@ -104,7 +104,11 @@ pub(super) fn read(scaled_objects: &[PathBuf], hpas: &[PathBuf]) -> Result<Vec<F
 impl File {
     fn read(path: &Path, kinds: Vec<Kind>) -> Result<Self, Failure> {
         let flags: Vec<&str> = kinds.iter().map(|kind| kind.flag()).collect();
-        let name = path.display().to_string();
+        let name = if path == Path::new("-") {
+            "standard input".to_owned()
+        } else {
+            path.display().to_string()
+        };
         let failure = |text: String| Failure::usage(format!("{}: {text}", flags.join(", ")));
         let text =
             text_of(path).map_err(|error| failure(format!("cannot read {name}: {error}")))?;

@@ -174,7 +174,9 @@ impl Daemon {
         }
         let restart_for = self.restart_for();
         if changed.is_empty() {
-            if cause == Cause::Signal {
+            if self.fixed.reloads.is_failed() {
+                tracing::info!("The configuration can be used again: it is the one in use");
+            } else if cause == Cause::Signal {
                 tracing::info!(
                     "The configuration has not changed; files that it names are read when they do"
                 );
