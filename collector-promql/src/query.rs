@@ -294,7 +294,8 @@ fn kind(expression: &Expr) -> Kind {
     }
 }
 
-fn arithmetic(operator: parser::token::TokenId, left: f64, right: f64) -> Option<f64> {
+/// Returns the result of arithmetic; `None` for other operators.
+pub(crate) fn arithmetic(operator: parser::token::TokenId, left: f64, right: f64) -> Option<f64> {
     match operator {
         T_ADD => Some(left + right),
         T_SUB => Some(left - right),
