@@ -95,10 +95,10 @@ async fn trace(
 ) {
     let trace = async |model: ModelRef| {
         let traced = async { explain::traced(settings, settings.backends()?, &model).await };
-        let looks = traced.await.map(|traced| traced.looks);
-        let looks = looks.map_err(|failure| failure.problems().join(" "));
+        let fetches = traced.await.map(|traced| traced.fetches);
+        let fetches = fetches.map_err(|failure| failure.problems().join(" "));
         // The receiver is gone when the program ends.
-        let _ = sender.send(Traced { model, looks }).await;
+        let _ = sender.send(Traced { model, fetches }).await;
     };
     loop {
         let model = wanted.borrow_and_update().clone();
