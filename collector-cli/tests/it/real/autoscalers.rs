@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collector_sim::{EngineKind, FleetSpec, PickerNames, PickerSpec};
+use collector_sim::{EngineKind, FleetSpec, PickerSpec};
 use serde_json::Value;
 
 use super::fixture::{World, variant};
@@ -20,13 +20,7 @@ impl Fixture {
         let mut qwen = variant("qwen", "qwen");
         qwen.engine.kind = EngineKind::Sglang;
         let variants = vec![variant("llama", "llama"), variant("org-llama", "org/llama"), qwen];
-        let picker = PickerSpec {
-            pool: "pool".to_owned(),
-            namespace: "prod".to_owned(),
-            variants: Vec::new(),
-            names: PickerNames::default(),
-            flow_control: true,
-        };
+        let picker = PickerSpec::new("pool", "prod");
         let spec = FleetSpec { variants, pickers: vec![picker], ..FleetSpec::default() };
         let world = World::of(spec).await?;
         // The endpoint picker too.
