@@ -47,7 +47,7 @@ pub(crate) fn target_file(fleet: &FleetServer) -> String {
             "labels": {"namespace": it.namespace, "pod": it.pod},
         })
     });
-    Value::from_iter(targets).to_string()
+    targets.collect::<Value>().to_string()
 }
 
 pub(crate) struct Pods {
