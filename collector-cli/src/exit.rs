@@ -42,7 +42,7 @@ pub(crate) struct Failure {
     /// What to do about it, where no document says so.
     hint: Option<String>,
     /// stdout has a document already, which says so too.
-    told: bool,
+    is_on_stdout: bool,
 }
 
 impl Failure {
@@ -57,8 +57,8 @@ impl Failure {
     }
 
     /// The command's own document was printed, and says what failed: stdout holds one document.
-    pub(crate) fn told_on_stdout(self) -> Self {
-        Self { told: true, ..self }
+    pub(crate) fn shown_on_stdout(self) -> Self {
+        Self { is_on_stdout: true, ..self }
     }
 
     /// Anything that has no exit code of its own, with a document.
@@ -84,7 +84,7 @@ impl Failure {
     }
 
     fn new(exit: Exit, message: String) -> Self {
-        Self { exit, message, document: None, hint: None, told: false }
+        Self { exit, message, document: None, hint: None, is_on_stdout: false }
     }
 
     /// The same failure with what to do about it.
@@ -99,11 +99,9 @@ impl Failure {
 
     /// What `-o json` prints in place of a result.
     pub(crate) fn document(&self) -> Option<&ErrorDocument> {
-        self.document.as_deref().filter(|_| !self.told)
+        self.document.as_deref().filter(|_| !self.is_on_stdout)
     }
-}
 
-impl Failure {
     /// What failed, fit for a terminal: one text for each problem.
     pub(crate) fn problems(&self) -> Vec<String> {
         let lines = printable_lines(&self.message);

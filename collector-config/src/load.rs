@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use collector_engine::VariantSpec;
 use figment::Figment;
 
 use crate::backend::{BackendFactory, BackendSettings, Backends, SCRAPE};
@@ -17,7 +18,7 @@ use crate::key::Key;
 use crate::keys::{ENGINES, Keys, OTHER_ENGINES};
 use crate::layer::Setting;
 use crate::loaded::Loaded;
-use crate::origin::{Origin, Origins};
+use crate::origin::{Origin, Origins, VariantOrigin};
 use crate::reference::reference;
 use crate::schema::{CollectorConfig, CommonSections};
 use crate::validate;
@@ -117,39 +118,10 @@ impl Loader {
 
     /// What can be read, and what is wrong with the rest, which keeps its defaults.
     fn assemble(self) -> (Loaded, Vec<ConfigError>) {
-        let keys = Keys::with(self.backends.keys());
-        let FileLayer { settings: in_file, variants, mut ignored, errors: in_file_wrong } = self
-            .file
-            .as_deref()
-            .map(|file| file::read(file, &keys, &self.backends))
-            .unwrap_or_default();
         let mut errors = self.backends.check();
-        errors.extend(in_file_wrong);
         let mut warnings = Vec::new();
-        let own =
-            environment::own(&self.variables, &keys, &self.backends, &mut errors, &mut ignored);
-        warnings.extend(environment::misspelt(&self.variables, &keys));
-        let flags = from_flags(&self.flags, &keys, &mut errors);
-
-        // Which aliases count depends on the backend, which has no alias itself.
-        let layers = [in_file.clone(), own.clone(), flags.clone()].concat();
-        let backend = extract(layers.clone(), &mut Vec::new(), CommonSections::read);
-        let mut backend = backend.unwrap_or_default().backend;
-        let scrape = name_of_scrape(&layers, &backend, &mut errors);
-        for name in backend.iter_mut().filter(|name| SCRAPE.contains(&name.as_str())) {
-            scrape.clone_into(name);
-        }
-        let backends = self.backends.with_scrape_as(scrape);
-        let keys = Keys::with(backends.keys());
-        let aliases =
-            environment::aliases(&self.variables, &keys, &backend, &mut errors, &mut warnings);
-        warnings.extend(environment::beaten(&aliases, &own));
-        warnings.extend(ignored_sections(ignored, &backend));
-
-        let settings = [in_file, aliases, own, flags].concat();
-        // The lowest layer: a proxy of this server takes precedence over that of the machine.
-        let proxy = environment::proxy(&self.variables, &keys, settings.iter());
-        let mut settings = [Vec::from_iter(proxy), settings].concat();
+        let Layers { mut settings, variants, backend, backends, keys } =
+            self.layers(&mut errors, &mut warnings);
         let mut origins = Origins::default();
         for Setting { key, value, origin, .. } in &settings {
             origins.set(key.path, key.shown(value), origin.clone());
@@ -167,13 +139,11 @@ impl Loader {
         }
         // Each section reads the engines.
         let mut reported = Vec::new();
-        errors.retain(|error| {
-            let is_new = !reported.contains(error);
-            if is_new {
-                reported.push(error.clone());
+        for error in errors {
+            if !reported.contains(&error) {
+                reported.push(error);
             }
-            is_new
-        });
+        }
         let mut specs = Vec::new();
         for (spec, origin) in variants {
             specs.push(spec);
@@ -197,8 +167,55 @@ impl Loader {
             backends,
         };
         let loaded = Loaded { config, origins, warnings, keys, values };
-        (loaded, errors)
+        (loaded, reported)
     }
+
+    /// Reads the layers, and finds out which keys they can set: aliases, and the name of direct scraping, depend on the
+    /// backends that are chosen.
+    fn layers(self, errors: &mut Vec<ConfigError>, warnings: &mut Vec<String>) -> Layers {
+        let keys = Keys::with(self.backends.keys());
+        let FileLayer { settings: in_file, variants, mut ignored, errors: in_file_wrong } = self
+            .file
+            .as_deref()
+            .map(|file| file::read(file, &keys, &self.backends))
+            .unwrap_or_default();
+        errors.extend(in_file_wrong);
+        let own = environment::own(&self.variables, &keys, &self.backends, errors, &mut ignored);
+        warnings.extend(environment::misspelt(&self.variables, &keys));
+        let flags = from_flags(&self.flags, &keys, errors);
+
+        // `backend` has no alias itself.
+        let set = [in_file.clone(), own.clone(), flags.clone()].concat();
+        let backend = extract(set.clone(), &mut Vec::new(), CommonSections::read);
+        let mut backend = backend.unwrap_or_default().backend;
+        let scrape = name_of_scrape(&set, &backend, errors);
+        for name in backend.iter_mut().filter(|name| SCRAPE.contains(&name.as_str())) {
+            scrape.clone_into(name);
+        }
+        let backends = self.backends.with_scrape_as(scrape);
+        let keys = Keys::with(backends.keys());
+        let aliases = environment::aliases(&self.variables, &keys, &backend, errors, warnings);
+        warnings.extend(environment::beaten(&aliases, &own));
+        warnings.extend(ignored_sections(ignored, &backend));
+
+        let settings = [in_file, aliases, own, flags].concat();
+        // The lowest layer: a proxy of this server takes precedence over that of the machine.
+        let proxy = environment::proxy(&self.variables, &keys, settings.iter());
+        let settings = [Vec::from_iter(proxy), settings].concat();
+        Layers { settings, variants, backend, backends, keys }
+    }
+}
+
+/// All that is set.
+struct Layers {
+    /// The lowest layer first.
+    settings: Vec<Setting>,
+    variants: Vec<(VariantSpec, VariantOrigin)>,
+    /// The value of `backend`, with direct scraping under the name that the configuration gives it.
+    backend: Vec<String>,
+    /// The registered backends and their keys, likewise.
+    backends: Backends,
+    keys: Keys,
 }
 
 /// The name that the configuration gives to direct scraping. Sections under both are an error.

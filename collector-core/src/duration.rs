@@ -106,6 +106,11 @@ pub fn format(duration: Duration) -> String {
     }
 }
 
+/// Writes the whole seconds of a duration, for ages in messages.
+pub fn format_seconds(duration: Duration) -> String {
+    format(Duration::from_secs(duration.as_secs()))
+}
+
 /// For `#[serde(with)]`.
 ///
 /// # Errors

@@ -375,7 +375,9 @@ fn row_reasons<'a>(replica: &'a ReplicaMetrics, failed: &'a FieldReasons) -> Nam
     if replica.tokens_in_use().is_none() {
         let of = [Field::CacheConfig, Field::KvCacheUsage];
         let reason = of.into_iter().find_map(|field| replica.reasons.get(field));
-        reason.into_iter().for_each(|reason| all.insert("tokensInUse", reason));
+        if let Some(reason) = reason {
+            all.insert("tokensInUse", reason);
+        }
     }
     if replica.total_kv_capacity_tokens().is_some() {
         let parts = [("numGpuBlocks", replica.num_gpu_blocks), ("blockSize", replica.block_size)];

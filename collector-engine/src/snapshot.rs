@@ -187,7 +187,7 @@ impl Engine {
         let found = read_within(READ_LIMIT, snapshot.path.clone()).await;
         match found.and_then(|found| self.recall(began, found)) {
             Ok(Some((models, age))) => tracing::info!(
-                %path, models, age = %duration::format(Duration::from_secs(age.as_secs())),
+                %path, models, age = %duration::format_seconds(age),
                 "Restored the readings of a former run"
             ),
             Ok(None) => tracing::info!(%path, "There is no snapshot of readings yet"),

@@ -102,7 +102,7 @@ impl Stranger {
             }
             Self::Expired(since) => format!(
                 "the front proxy's certificate expired {} ago: renew the API server's --proxy-client-cert-file",
-                duration::format(Duration::from_secs(since.as_secs()))
+                duration::format_seconds(*since)
             ),
             Self::NotYetValid => {
                 "the front proxy's certificate is not valid yet: compare the clocks".to_owned()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The External Metrics API of Kubernetes (`external.metrics.k8s.io/v1beta1`): an HPA reads the signals of the KEDA door.
+//! The External Metrics API of Kubernetes (`external.metrics.k8s.io/v1beta1`): an HPA reads the signals of the external
+//! scaler.
 //!
 //! An HPA adds up the items of a list and takes none for an error, so an answer is a list of one item or an error: what is
 //! unknown, partial or missing is never 0. The signals and their texts are those of [`collector_keda`]; this crate has the
@@ -9,7 +10,6 @@
 
 mod access_control;
 mod answer;
-
 mod counters;
 mod front_proxy;
 mod models;

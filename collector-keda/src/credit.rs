@@ -4,8 +4,6 @@
 //! The credit only dampens a scale-up. With the rules of the HPA, a value with credit never wants fewer replicas than the
 //! value without, or than there are with those that start, whichever are fewer.
 
-use std::time::Duration;
-
 use collector_core::{PodCounts, Reading, Replicas, Tick, duration};
 
 use crate::metadata::Trigger;
@@ -40,7 +38,7 @@ impl Trigger {
             };
             let (age, (limit, _)) = (supplied.as_of().age(now), self.age_limit(settings));
             if age > limit {
-                let age = duration::format(Duration::from_secs(age.as_secs()));
+                let age = duration::format_seconds(age);
                 return Err(format!("the cluster has not confirmed its pods for {age}"));
             }
             let PodCounts { ready, starting, .. } = supplied.counts();

@@ -13,16 +13,15 @@ mod variants;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use collector_core::{ModelId, Namespace, PodName, Tick, Variant, VariantName};
+use collector_core::{ModelId, Namespace, PodName, Tick, Variant};
 
-use crate::conditions::Condition;
 use crate::kind::{Kind, Owner, Target};
 use crate::objects::{Content, Object, ScalerObject, WorkloadObject};
 use crate::pages::{Page, PageSource};
 use pages::Pages;
 use pods::{Group, Members, PodEntry};
 pub(crate) use supply::ModelSupply;
-use variants::Described;
+use variants::Found;
 
 /// The objects of a namespace, and which pods belong to what.
 #[derive(Debug)]
@@ -36,17 +35,9 @@ pub(crate) struct Space {
     pods: HashMap<PodName, PodEntry>,
     /// Pods that were deleted lately, when, and of which model they were.
     deleted: BTreeMap<PodName, (Tick, ModelId)>,
-    /// The variants by what they scale.
-    claims: HashMap<Target, Arc<Variant>>,
-    /// The variants by name.
-    names: HashMap<VariantName, Arc<Variant>>,
-    models: BTreeMap<ModelId, BTreeMap<VariantName, Described>>,
-    /// Models that an object describes without a workload that is its own: pods of others may serve them.
-    unclaimed: BTreeSet<ModelId>,
+    found: Found,
     /// The workloads that LLMInferenceServices own.
     children: HashMap<Target, Vec<Target>>,
-    /// The models by the values that the label `llm-d.ai/model` may have; `None` where several fit.
-    labels: HashMap<Box<str>, Option<ModelId>>,
     members: HashMap<Group, Members>,
     /// Pods of which an owner is not known yet: they may be any model's.
     unresolved: BTreeSet<PodName>,
@@ -54,7 +45,6 @@ pub(crate) struct Space {
     stray: BTreeSet<PodName>,
     /// Models that were described otherwise before, by the object that describes them: when that changed.
     renamed: BTreeMap<(Kind, Arc<str>), (ModelId, Tick)>,
-    conditions: BTreeSet<Condition>,
     pages: Pages,
     /// Whether an object has changed that is no pod since all were placed.
     is_unresolved: bool,
@@ -82,17 +72,12 @@ impl Space {
             unreadable: BTreeMap::new(),
             pods: HashMap::new(),
             deleted: BTreeMap::new(),
-            claims: HashMap::new(),
-            names: HashMap::new(),
-            models: BTreeMap::new(),
-            unclaimed: BTreeSet::new(),
+            found: Found::default(),
             children: HashMap::new(),
-            labels: HashMap::new(),
             members: HashMap::new(),
             unresolved: BTreeSet::new(),
             stray: BTreeSet::new(),
             renamed: BTreeMap::new(),
-            conditions: BTreeSet::new(),
             is_unresolved: false,
         }
     }
@@ -222,20 +207,20 @@ impl Space {
 
     fn supplies(&self, now: Tick) -> BTreeMap<ModelId, ModelSupply> {
         let supply = |model: &ModelId| Some((model.clone(), self.supply(model, now, now)?));
-        self.models.keys().filter_map(supply).collect()
+        self.found.models.keys().filter_map(supply).collect()
     }
 
     pub(crate) fn variants(&self) -> impl Iterator<Item = &Arc<Variant>> {
-        self.models.values().flat_map(BTreeMap::values).map(|described| &described.variant)
+        self.found.models.values().flat_map(BTreeMap::values).map(|described| &described.variant)
     }
 
     pub(crate) fn variants_of(&self, model: &ModelId) -> Vec<Arc<Variant>> {
-        let variants = self.models.get(model).into_iter().flat_map(BTreeMap::values);
+        let variants = self.found.models.get(model).into_iter().flat_map(BTreeMap::values);
         variants.map(|described| Arc::clone(&described.variant)).collect()
     }
 
     pub(crate) fn models(&self) -> impl Iterator<Item = &ModelId> {
-        self.models.keys()
+        self.found.models.keys()
     }
 }
 

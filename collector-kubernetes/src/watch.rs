@@ -124,22 +124,19 @@ impl Watch {
             let failure = match opened {
                 Ok((client, lines)) => {
                     self.store.opened(&self.id);
-                    let taken = self.take(lines, &mut position).await;
-                    if taken.is_ok() {
-                        self.store.heard(&self.id);
-                        if self.is_of_no_namespace() {
-                            self.look_for_namespace(&client).await;
-                        }
-                    }
-                    match taken {
-                        // A server that ends watches at once is not asked all the time.
-                        Ok(()) if began.elapsed() < PAUSE_MIN => {
-                            sleep(pause.next()).await;
-                            continue;
-                        }
+                    match self.take(lines, &mut position).await {
                         Ok(()) => {
-                            *pause = Pause::default();
-                            lasts = requests::WATCH;
+                            self.store.heard(&self.id);
+                            if self.is_of_no_namespace() {
+                                self.look_for_namespace(&client).await;
+                            }
+                            if began.elapsed() < PAUSE_MIN {
+                                // A server that ends watches at once is not asked all the time.
+                                sleep(pause.next()).await;
+                            } else {
+                                *pause = Pause::default();
+                                lasts = requests::WATCH;
+                            }
                             continue;
                         }
                         Err(failure) => failure,

@@ -212,7 +212,7 @@ impl Watches {
                 // A single list has no age that says anything.
                 let age = match lost.since.age(now) {
                     age if age < LOST_SHOWN => String::new(),
-                    age => format!(" for {}", rounded(age)),
+                    age => format!(" for {}", duration::format_seconds(age)),
                 };
                 let why = format!("{id} could not be read{age}: {}", lost.why);
                 return Err(Unheard { kind: lost.kind, why });
@@ -226,7 +226,7 @@ impl Watches {
         match first_list {
             None => Ok(as_of),
             Some((id, began)) => {
-                let age = rounded(began.age(now));
+                let age = duration::format_seconds(began.age(now));
                 let why = format!("the first list of {id} is under way since {age}");
                 Err(Unheard { kind: ErrorKind::Timeout, why })
             }
@@ -252,9 +252,4 @@ impl Watches {
         }
         ages
     }
-}
-
-/// A duration in whole seconds.
-fn rounded(duration: Duration) -> String {
-    duration::format(Duration::from_secs(duration.as_secs()))
 }

@@ -354,10 +354,10 @@ impl Shared {
     /// Returns the last answer while the server does not respond, unless it is too old.
     fn last_answer(&self, error: &str, last: Option<&Arc<Answer>>, now: Tick) -> Reply {
         let limit = self.settings.max_stale;
-        let shown = |age: Duration| duration::format(Duration::from_secs(age.as_secs()));
         if let Some(answer) = last {
             let age = answer.asked_at.age(now);
-            let warning = format!("from memory: {} old, because {error}", shown(age));
+            let warning =
+                format!("from memory: {} old, because {error}", duration::format_seconds(age));
             if age < limit
                 && let Ok(body) = answer::with_warnings(&answer.body, &[warning])
             {
@@ -365,11 +365,12 @@ impl Shared {
             }
         }
         let refusal = if !self.has_responded.load(Ordering::Relaxed) {
-            let since = shown(self.started_at.age(now));
+            let since = duration::format_seconds(self.started_at.age(now));
             let text = format!("no backend has answered since the start {since} ago: {error}");
             Refusal::new(Reason::Starting, text)
         } else if let Some(answer) = last {
-            let (age, limit) = (shown(answer.asked_at.age(now)), duration::format(limit));
+            let (age, limit) =
+                (duration::format_seconds(answer.asked_at.age(now)), duration::format(limit));
             let last = format!("the last answer to this query is {age} old");
             let text = format!("{error}, and {last}; the limit is {limit} (promql.max_stale)");
             Refusal::new(Reason::Backend, text)

@@ -380,7 +380,8 @@ fn is_aggregated(expression: &Expr) -> bool {
     }
 }
 
-fn arithmetic(operator: parser::token::TokenId, left: f64, right: f64) -> Option<f64> {
+/// Returns the result of arithmetic; `None` for other operators.
+pub(crate) fn arithmetic(operator: parser::token::TokenId, left: f64, right: f64) -> Option<f64> {
     match operator {
         T_ADD => Some(left + right),
         T_SUB => Some(left - right),

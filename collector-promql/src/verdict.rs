@@ -190,10 +190,9 @@ pub(crate) fn known_empty(warning: String) -> Verdict {
 }
 
 pub(crate) fn stale(text: &str, age: Duration, limit: Duration) -> String {
-    let whole = Duration::from_secs(age.as_secs());
     format!(
         "the newest sample of {text} is {} old; the limit is {} (promql.max_age)",
-        duration::format(whole),
+        duration::format_seconds(age),
         duration::format(limit)
     )
 }

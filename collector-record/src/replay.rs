@@ -209,7 +209,7 @@ impl Backend for ReplayBackend {
 
     async fn probe(&self, _ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
         let recording = &self.recording;
-        let length = duration::format(Duration::from_secs(recording.length().as_secs()));
+        let length = duration::format_seconds(recording.length());
         let answers = counted(recording.answers() as u64, "answer", "answers");
         let detail = format!("{}: {answers} within {length}", recording.path().display());
         let check = match recording.tail() {

@@ -7,11 +7,11 @@ use std::fmt;
 use std::io;
 
 use collector_core::ErrorKind;
+use collector_core::text::quote;
 
 use crate::certificates::{SelfSigned, in_words};
 use crate::error::Section;
 use crate::resolver::Unresolved;
-use collector_core::text::quote;
 
 /// The explanation of an error.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -204,10 +204,10 @@ impl Wording {
         let holds = match error {
             rustls::Error::InvalidCertificate(
                 rustls::CertificateError::NotValidForNameContext { presented, .. },
-            ) if presented.is_empty() => return self.no_name(asked),
-            rustls::Error::InvalidCertificate(
-                rustls::CertificateError::NotValidForNameContext { presented, .. },
             ) => {
+                if presented.is_empty() {
+                    return self.no_name(asked);
+                }
                 let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
                 format!("the server's certificate is for {}", quote(&names.join(", ")))
             }

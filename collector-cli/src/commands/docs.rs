@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `collector docs`: pages of the documentation, for those who have the program alone.
 
+use super::settings::one_form;
 use crate::args::{DocsArgs, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{aligned, nearest_first, print, quoted};
@@ -49,9 +50,7 @@ const PAGES: &[Page] = &pages! {
 };
 
 pub(super) fn run(global: &GlobalArgs, args: &DocsArgs) -> Result<Exit, Failure> {
-    if global.output.is_some() {
-        return Err(Failure::usage("--output does not work with this command: it has one form"));
-    }
+    one_form(global)?;
     let Some(name) = &args.page else {
         let rows =
             PAGES.iter().map(|(name, about, _)| vec![(*name).to_owned(), (*about).to_owned()]);

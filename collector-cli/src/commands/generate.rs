@@ -5,6 +5,7 @@ use clap::CommandFactory as _;
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
+use super::settings::one_form;
 use crate::args::{Cli, GlobalArgs, ManArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::print;
@@ -38,13 +39,6 @@ pub(super) fn man(global: &GlobalArgs, args: &ManArgs) -> Result<Exit, Failure> 
     let rendered = Man::new(command).title(title.to_uppercase()).source(SOURCE).render(&mut page);
     rendered.map_err(|error| Failure::other(format!("cannot write the page: {error}")))?;
     printed(&page)
-}
-
-fn one_form(global: &GlobalArgs) -> Result<(), Failure> {
-    if global.output.is_none() {
-        return Ok(());
-    }
-    Err(Failure::usage("--output does not work with this command: it has one form"))
 }
 
 fn printed(text: &[u8]) -> Result<Exit, Failure> {

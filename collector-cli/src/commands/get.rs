@@ -4,9 +4,9 @@
 mod cluster;
 mod variants;
 
-use std::future::Future;
 use std::iter;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_config::Loader;
 use collector_core::text::shortened;
@@ -15,22 +15,23 @@ use collector_core::{
     Operation, Reading, Replicas, TrackedModel, VariantName, duration,
 };
 use collector_engine::CachingCollector;
+use tokio::time::timeout;
 
 use self::variants::{variant_on, variants_of, without_variants};
 use super::select::{MISSING, listed, namespaces};
 use super::settings::{Settings, Verbosity, format, url_of};
 use super::watch;
 use crate::args::{
-    AllocationArgs, Form, Format, GetCommand, GlobalArgs, ListArgs, ReadArgs, ReplicasArgs,
-    RowArgs, Selection,
+    AllocationArgs, Form, Format, GetCommand, GlobalArgs, ListArgs, ReplicasArgs, RowArgs,
+    Selection,
 };
 use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::output::{
-    ALLOCATION_SERIES, AllocationDocument, Exposition, ListDocument, ModelItem, REPLICA_SERIES,
-    ReplicasDocument, Rows, SUPPLY_SERIES, Series, allocation_items, allocation_samples,
-    allocation_table, allocations_table, list_table, model_items, models_table, print, printable,
-    replica_samples, replicas_item, replicas_table, shown, supply_samples,
+    ALLOCATION_SERIES, AllocationDocument, ListDocument, ModelItem, REPLICA_SERIES,
+    ReplicasDocument, Rows, SUPPLY_SERIES, allocation_items, allocation_samples, allocation_table,
+    allocations_table, list_table, model_items, models_table, print, printable, replica_samples,
+    replicas_item, replicas_table, shown, supply_samples,
 };
 
 /// Forms that all of these commands have.
@@ -45,63 +46,50 @@ pub(super) fn run(
     if let GetCommand::Replicas(ReplicasArgs { watch: true, select, read, .. }) = command {
         return watch::run(base, global, select, read.window, read.timeout);
     }
-    let more: &[Format] = match command {
-        GetCommand::Models(_) => &[],
-        GetCommand::Variants(_) | GetCommand::Pods(_) => &[Format::Wide],
-        GetCommand::Replicas(_) => &[Format::Wide, Format::Prometheus],
-        GetCommand::Allocation(_) => &[Format::Prometheus],
+    let (rows, read, more): (_, _, &[Format]) = match command {
+        GetCommand::Replicas(args) => (&args.rows, &args.read, &[Format::Wide, Format::Prometheus]),
+        GetCommand::Allocation(args) => (&args.rows, &args.read, &[Format::Prometheus]),
+        GetCommand::Models(args) => (&args.rows, &args.read, &[]),
+        GetCommand::Variants(args) => (&args.rows, &args.read, &[Format::Wide]),
+        GetCommand::Pods(args) => (&args.rows, &args.read, &[Format::Wide]),
     };
-    let (rows, read) = match command {
-        GetCommand::Replicas(args) => (&args.rows, &args.read),
-        GetCommand::Allocation(args) => (&args.rows, &args.read),
-        GetCommand::Models(args) | GetCommand::Variants(args) => (&args.rows, &args.read),
-        GetCommand::Pods(args) => (&args.rows, &args.read),
-    };
-    let view = View::new(global, rows, &[&DOCUMENTS[..], more, &ROWS].concat())?;
+    let view = View::new(global, rows, more)?;
     let settings = Settings::load_with_window(base, global, Verbosity::OneShot, read.window)?;
     settings.warn();
-    super::block_on(async {
+    // What a cluster lists has its own end.
+    let is_of_cluster = matches!(command, GetCommand::Variants(_) | GetCommand::Pods(_));
+    let limit = read.timeout.filter(|_| !is_of_cluster).unwrap_or(Duration::MAX);
+    let work = async {
         match command {
-            GetCommand::Replicas(args) => {
-                within(&settings, read, replicas(&settings, args, &view)).await
-            }
-            GetCommand::Allocation(args) => {
-                within(&settings, read, allocations(&settings, args, &view)).await
-            }
-            GetCommand::Models(args) => {
-                within(&settings, read, models(&settings, args, &view)).await
-            }
+            GetCommand::Replicas(args) => replicas(&settings, args, &view).await,
+            GetCommand::Allocation(args) => allocations(&settings, args, &view).await,
+            GetCommand::Models(args) => models(&settings, args, &view).await,
             GetCommand::Variants(args) => cluster::variants(&settings, args, &view).await,
             GetCommand::Pods(args) => cluster::pods(&settings, args, &view).await,
         }
+    };
+    super::block_on(async {
+        timeout(limit, work).await.unwrap_or_else(|_| Err(late(&settings, limit)))
     })
 }
 
-/// Ends what takes longer than `--timeout`. What a cluster lists has its own end.
-async fn within(
-    settings: &Settings,
-    read: &ReadArgs,
-    work: impl Future<Output = Result<Exit, Failure>>,
-) -> Result<Exit, Failure> {
-    let Some(timeout) = read.timeout else { return work.await };
-    let late = |_| {
-        let backends = &settings.loaded.config.backend;
-        let urls = backends.iter().filter_map(|backend| url_of(&settings.loaded, backend));
-        let mut place = urls.collect::<Vec<_>>().join(", ");
-        if place.is_empty() {
-            "the server".clone_into(&mut place);
-        }
-        let error = BackendError::new(
-            ErrorKind::Timeout,
-            backends.join(", ").as_str().into(),
-            Operation::Fetch,
-            place,
-        )
-        .with_detail(format!("no answer within {}", duration::format(timeout)))
-        .with_remedy("--timeout gives it more time");
-        Err(CollectError::from(Arc::new(error)).into())
-    };
-    tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
+/// Nothing was printed within `--timeout`.
+fn late(settings: &Settings, limit: Duration) -> Failure {
+    let backends = &settings.loaded.config.backend;
+    let urls = backends.iter().filter_map(|backend| url_of(&settings.loaded, backend));
+    let mut place = urls.collect::<Vec<_>>().join(", ");
+    if place.is_empty() {
+        "the server".clone_into(&mut place);
+    }
+    let error = BackendError::new(
+        ErrorKind::Timeout,
+        backends.join(", ").as_str().into(),
+        Operation::Fetch,
+        place,
+    )
+    .with_detail(format!("no answer within {}", duration::format(limit)))
+    .with_remedy("--timeout gives it more time");
+    CollectError::from(Arc::new(error)).into()
 }
 
 /// How a result is printed.
@@ -111,8 +99,9 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(global: &GlobalArgs, rows: &'a RowArgs, known: &[Format]) -> Result<Self, Failure> {
-        let format = format(global, known)?;
+    /// `more` are forms besides those that all of these commands have.
+    fn new(global: &GlobalArgs, rows: &'a RowArgs, more: &[Format]) -> Result<Self, Failure> {
+        let format = format(global, &[&DOCUMENTS[..], more, &ROWS].concat())?;
         let is_document = [Format::Json, Format::Yaml, Format::Prometheus].contains(&format);
         if is_document && rows.sort_by.is_some() {
             return Err(Failure::usage(
@@ -159,7 +148,7 @@ async fn replicas(
     let wall = || settings.clock.wall();
     let no_headers = view.rows.no_headers;
     let models = listed(settings, &*collector, &selection).await?;
-    let readings = read(&collector, models).await;
+    let readings = read_all(&collector, models).await;
     let good = || readings.iter().filter_map(|tracked| tracked.replicas.as_ref().ok());
     let document: ListDocument<_> =
         readings.iter().map(|tracked| replicas_item(tracked, wall())).collect();
@@ -213,11 +202,7 @@ pub(super) fn replicas_of(
     model: &ModelRef,
 ) -> Result<Exit, Failure> {
     let rows = RowArgs::default();
-    let view = View::new(
-        global,
-        &rows,
-        &[&DOCUMENTS[..], &[Format::Wide, Format::Prometheus], &ROWS].concat(),
-    )?;
+    let view = View::new(global, &rows, &[Format::Wide, Format::Prometheus])?;
     let settings = Settings::of(layers, Verbosity::OneShot)?;
     settings.warn();
     super::block_on(async {
@@ -227,7 +212,10 @@ pub(super) fn replicas_of(
 }
 
 /// The replicas of all these models.
-async fn read(collector: &CachingCollector, models: Vec<ModelRef>) -> Vec<TrackedModel> {
+pub(super) async fn read_all(
+    collector: &CachingCollector,
+    models: Vec<ModelRef>,
+) -> Vec<TrackedModel> {
     let replicas = collector.collect_many(&models).await;
     let read = models.into_iter().zip(replicas);
     read.map(|(model, replicas)| TrackedModel { model, replicas, allocations: Vec::new() })
@@ -287,7 +275,7 @@ async fn allocations(
         }
         Selection::Listed { .. } => listed(settings, &*collector, &selection).await?,
     };
-    let mut readings = read(&collector, models).await;
+    let mut readings = read_all(&collector, models).await;
     for tracked in &mut readings {
         for variant in variants_of(settings, &tracked.model) {
             let reading = collector.collect_allocation(&tracked.model, &variant).await;
@@ -364,32 +352,25 @@ async fn models(settings: &Settings, args: &ListArgs, view: &View<'_>) -> Result
     })?)
 }
 
+/// The families of replicas, in the Prometheus text format, and where a cluster is read those of its pods.
 fn replica_page<'a>(readings: &(impl Iterator<Item = &'a Reading<Replicas>> + Clone)) -> String {
-    let of_replicas = page_of(REPLICA_SERIES, |series, page| {
-        series.describe(page, replica_samples(series, readings.clone()));
-    });
-    if readings.clone().all(|reading| reading.value().supply.is_none()) {
-        return of_replicas;
+    let mut page: String = REPLICA_SERIES
+        .iter()
+        .map(|series| series.text(replica_samples(series, readings.clone())))
+        .collect();
+    if readings.clone().any(|reading| reading.value().supply.is_some()) {
+        page.extend(
+            SUPPLY_SERIES
+                .iter()
+                .map(|series| series.text(supply_samples(series, readings.clone()))),
+        );
     }
-    of_replicas
-        + &page_of(SUPPLY_SERIES, |series, page| {
-            series.describe(page, supply_samples(series, readings.clone()));
-        })
+    page
 }
 
 fn allocation_page<'a>(
     readings: &(impl Iterator<Item = &'a Reading<Allocation>> + Clone),
 ) -> String {
-    page_of(ALLOCATION_SERIES, |series, page| {
-        series.describe(page, allocation_samples(series, readings.clone()));
-    })
-}
-
-/// The families of some series, in the Prometheus text format.
-fn page_of<F>(all: &[Series<F>], describe: impl Fn(&Series<F>, &mut Exposition)) -> String {
-    let mut page = Exposition::default();
-    for series in all {
-        describe(series, &mut page);
-    }
-    page.into_text()
+    let families = ALLOCATION_SERIES.iter();
+    families.map(|series| series.text(allocation_samples(series, readings.clone()))).collect()
 }

@@ -166,7 +166,7 @@ async fn write(
             progress.end();
             return Err(Failure::other(format!("{error}; what was recorded before is kept")));
         }
-        let length = duration::format(Duration::from_secs(began.elapsed().as_secs()));
+        let length = duration::format_seconds(began.elapsed());
         let answers = counted(recorder.answers(), "answer", "answers");
         let state = format!("{answers} in {length}, {} KiB", writer.bytes().div_ceil(1024));
         progress.show(&state);

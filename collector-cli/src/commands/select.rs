@@ -77,14 +77,14 @@ pub(super) fn namespaces(known: &[KnownModel], name: &str) -> String {
     format!("{has}: {}", quoted(names))
 }
 
-/// After how many looks models are listed again, for new ones.
-const LOOKS_PER_LIST: u32 = 30;
+/// After how many rounds models are listed again, for new ones.
+const ROUNDS_PER_LIST: u32 = 30;
 
 /// The models of a selection over time. A model that is no longer listed stays, so that its absence is shown.
 #[derive(Default)]
 pub(super) struct Followed {
     known: Vec<ModelRef>,
-    looks: u32,
+    rounds: u32,
     /// The last reason returned for not having a list.
     problem: Option<String>,
 }
@@ -103,8 +103,8 @@ impl Followed {
         collector: &dyn MetricsCollector,
         selection: &Selection,
     ) -> Result<Option<Failure>, Failure> {
-        let is_due = self.looks.is_multiple_of(LOOKS_PER_LIST) || self.problem.is_some();
-        self.looks = self.looks.wrapping_add(1);
+        let is_due = self.rounds.is_multiple_of(ROUNDS_PER_LIST) || self.problem.is_some();
+        self.rounds = self.rounds.wrapping_add(1);
         if !is_due {
             return Ok(None);
         }

@@ -15,8 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::{Loaded, Loader};
-use collector_transport::server::Listener;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -30,7 +28,9 @@ use super::settings::{Settings, Verbosity, loader, with_origin};
 use super::settings::{url_of, value_of};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
-use crate::server::{Events, Lifecycle, Recorder, Reloads, api_tls, load_tls, serve_until};
+use crate::server::{
+    Events, Lifecycle, Recorder, Reloads, address_of, api_tls, listen, serve_until,
+};
 use crate::signals::{SIGTERM, StopSignals, hangups};
 
 /// How long requests under way may take once a signal came.
@@ -81,7 +81,9 @@ async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
         reads: Arc::default(),
     };
     let running = Running::build(&fixed, settings, None)?;
-    let listener = listen(&running.settings).await?;
+    let server = &running.settings.loaded.config.server;
+    let tls = api_tls(server);
+    let listener = listen(server.listen, "--listen or server.listen", tls.as_ref()).await?;
     let (address, is_tls) = (address_of(&listener)?, listener.tls.is_some());
     let (door, current_door) = watch::channel(running.door());
     let mut daemon = Daemon::new(layers, fixed, running, door);
@@ -175,25 +177,6 @@ fn warn(settings: &Settings) {
         // It serves all the same, and a restart begins with nothing.
         tracing::warn!("{}", with_origin(&settings.loaded, &problem));
     }
-}
-
-async fn listen(settings: &Settings) -> Result<Listener, Failure> {
-    let server = &settings.loaded.config.server;
-    let tls = load_tls(&api_tls(server))?;
-    let socket = TcpListener::bind(server.listen).await.map_err(|error| {
-        Failure::other(format!(
-            "cannot listen on {}: {error}; choose another address with --listen or server.listen",
-            server.listen
-        ))
-    })?;
-    Ok(Listener { socket, tls, read_timeout: None })
-}
-
-fn address_of(listener: &Listener) -> Result<SocketAddr, Failure> {
-    listener
-        .socket
-        .local_addr()
-        .map_err(|error| Failure::other(format!("the listening socket is gone: {error}")))
 }
 
 fn announce(address: SocketAddr, is_tls: bool, loaded: &Loaded) {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, NamedBackend, Origin};
 use collector_core::{Backend, Clock, Namespace, SystemClock, duration};
 use collector_engine::Builder;
@@ -20,7 +21,6 @@ use crate::args::{Format, GlobalArgs};
 use crate::exit::Failure;
 use crate::logging::{self, Style};
 use crate::output::ErrorDocument;
-use clap::ValueEnum as _;
 
 /// How much a command logs by default.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -310,6 +310,14 @@ fn word(format: Format) -> String {
     format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
+/// Refuses `--output`, for a command whose result has one form.
+pub(super) fn one_form(global: &GlobalArgs) -> Result<(), Failure> {
+    if global.output.is_none() {
+        return Ok(());
+    }
+    Err(Failure::usage("--output does not work with this command: it has one form"))
+}
+
 /// The form of the result, when the command has it.
 pub(super) fn format(global: &GlobalArgs, known: &[Format]) -> Result<Format, Failure> {
     let format = global.output.as_ref().map_or(Format::Table, |form| form.format);
@@ -317,12 +325,6 @@ pub(super) fn format(global: &GlobalArgs, known: &[Format]) -> Result<Format, Fa
         return Ok(format);
     }
     let known: Vec<String> = known.iter().copied().map(word).collect();
-    if known.is_empty() {
-        return Err(Failure::usage(format!(
-            "--output {} does not work with this command: it has one form",
-            word(format)
-        )));
-    }
     Err(Failure::usage(format!(
         "--output {} does not work with this command: use {}",
         word(format),

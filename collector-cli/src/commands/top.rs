@@ -17,13 +17,12 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event};
 use ratatui::crossterm::style::force_color_output;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
 
 use self::state::{Read, Row, State, Traced};
 use super::explain;
 use super::select::Followed;
-use super::settings::{Settings, Verbosity};
-use super::watch::LOOK;
+use super::settings::{Settings, Verbosity, one_form};
+use super::watch::every_second;
 use crate::args::{GlobalArgs, Selection, TopArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{colours, signs};
@@ -31,9 +30,7 @@ use crate::screen::Screen;
 use crate::signals::{StopSignals, hangups};
 
 pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &TopArgs) -> Result<Exit, Failure> {
-    if global.output.is_some() {
-        return Err(Failure::usage("--output does not work with this command: it has one form"));
-    }
+    one_form(global)?;
     let selection = args.select.selection_or_all()?;
     let settings = Settings::load_with_window(base, global, Verbosity::Drawing, args.window)?;
     super::block_on(async {
@@ -74,10 +71,9 @@ async fn follow(
 ) -> Result<(), Failure> {
     let mut models = Followed::default();
     let mut problem = None;
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = every_second();
     loop {
-        looks.tick().await;
+        ticks.tick().await;
         match models.update(settings, collector, selection).await? {
             Some(failure) => problem = Some(failure.problems().join(" ")),
             None if !models.models().is_empty() => problem = None,
@@ -99,10 +95,10 @@ async fn trace(
 ) {
     let trace = async |model: ModelRef| {
         let traced = async { explain::traced(settings, settings.backends()?, &model).await };
-        let looks = traced.await.map(|traced| traced.looks);
-        let looks = looks.map_err(|failure| failure.problems().join(" "));
+        let fetches = traced.await.map(|traced| traced.fetches);
+        let fetches = fetches.map_err(|failure| failure.problems().join(" "));
         // The receiver is gone when the program ends.
-        let _ = sender.send(Traced { model, looks }).await;
+        let _ = sender.send(Traced { model, fetches }).await;
     };
     loop {
         let model = wanted.borrow_and_update().clone();
@@ -144,8 +140,7 @@ impl View<'_> {
         let mut keys = events();
         let mut state = State::default();
         // Ages are shown of values that do not come any more, too.
-        let mut seconds = interval(LOOK);
-        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seconds = every_second();
         loop {
             if !self.screen.is_shown() {
                 // A panic elsewhere, which has been reported.

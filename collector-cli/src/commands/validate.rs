@@ -89,8 +89,8 @@ fn check_files(loaded: &Loaded, builds: bool) -> Result<FileFindings, Failure> {
     problems.extend(files::snapshot_problem(config));
     let server = &config.server;
     let external_metrics = external_metrics_tls(&config.external_metrics);
-    for files in [api_tls(server), keda_tls(&config.keda), external_metrics] {
-        if let Err(failure) = load_tls(&files) {
+    for tls in [api_tls(server), keda_tls(&config.keda), external_metrics].iter().flatten() {
+        if let Err(failure) = load_tls(tls) {
             problems.extend(failure.problems());
         }
     }

@@ -10,7 +10,7 @@ use collector_config::Loader;
 use collector_core::{CollectError, MetricsCollector, ModelRef, Reading, Replicas, TrackedModel};
 use collector_engine::CachingCollector;
 use serde_json::Value;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use self::change::{Seen, line};
 use super::select::Followed;
@@ -21,8 +21,12 @@ use crate::logging;
 use crate::output::{print_on, replicas_item, to_json};
 use crate::signals::StopSignals;
 
-/// How often readings are looked at. They come from memory, and change with the refreshes in the background.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// When readings are read again. They come from memory, and change with the refreshes in the background.
+pub(super) fn every_second() -> Interval {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
 
 pub(super) fn run(
     base: &Loader,
@@ -67,10 +71,9 @@ impl Watch<'_> {
         selection: &Selection,
     ) -> Result<Exit, Failure> {
         let mut models = Followed::default();
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = every_second();
         loop {
-            looks.tick().await;
+            ticks.tick().await;
             if let Some(failure) = models.update(self.settings, collector, selection).await? {
                 for problem in failure.problems() {
                     logging::report_error(&problem, &failure.advice());

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use comfy_table::{ContentArrangement, Table, presets};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use super::cells::UNKNOWN;
 use super::terminal::{signs, width};
 
 /// Blanks between two columns, and where room is scarce.
@@ -137,7 +138,7 @@ fn fitted(
 
 /// Whether a cell holds a number, with or without a unit, or none.
 fn is_figure(cell: &str) -> bool {
-    cell == "-" || cell.trim_end_matches(['%', 's']).parse::<f64>().is_ok()
+    cell == UNKNOWN || cell.trim_end_matches(['%', 's']).parse::<f64>().is_ok()
 }
 
 /// The text in at most `width` columns: its middle is left out, because names of pods differ at their ends.

@@ -14,6 +14,7 @@ use collector_documents::{
 };
 use serde::Serialize;
 
+use super::cells::{UNKNOWN, known, optional};
 use super::columns::aligned_by;
 use super::documents::document;
 use super::notes;
@@ -21,15 +22,15 @@ use super::printable;
 use super::terminal::signs;
 
 /// The last fetch of a model from one backend, with the trace of its values.
-pub(crate) struct Look {
+pub(crate) struct TracedFetch {
     pub(crate) backend: BackendName,
-    pub(crate) outcome: Looked,
+    pub(crate) outcome: FetchOutcome,
     pub(crate) rows: Vec<TraceRow>,
 }
 
 /// How a fetch ended.
 #[derive(Clone)]
-pub(crate) enum Looked {
+pub(crate) enum FetchOutcome {
     Found(Tick),
     Missing(Tick),
     Failed(String),
@@ -40,7 +41,7 @@ pub(crate) enum Looked {
 document! {
     /// How the values of a reading came about.
     pub(crate) ExplainDocument<'a> of (
-        model: &'a ModelRef, reading: &'a Result<Reading<Replicas>, CollectError>, looks: &[Look],
+        model: &'a ModelRef, reading: &'a Result<Reading<Replicas>, CollectError>, fetches: &[TracedFetch],
         states: &[BackendState], pace: ExplainedPace, now: Tick, wall: SystemTime
     );
     schema_version: u32 = SCHEMA_VERSION;
@@ -58,7 +59,7 @@ document! {
     /// What each backend said, in order of preference.
     backends: Vec<BackendLook> = {
         let replicas = reading.as_ref().ok().map(Reading::value);
-        looks.iter().map(|look| BackendLook::of(look, states, replicas, now)).collect()
+        fetches.iter().map(|fetch| BackendLook::of(fetch, states, replicas, now)).collect()
     };
     /// How long the reading counts as current, and why.
     pace: ExplainedPace = pace;
@@ -88,34 +89,34 @@ pub(crate) struct ExplainedPace {
 
 document! {
     /// The last fetch from one backend.
-    BackendLook of (look: &Look, states: &[BackendState], replicas: Option<&Replicas>, now: Tick);
-    backend: String = look.backend.to_string();
+    BackendLook of (fetch: &TracedFetch, states: &[BackendState], replicas: Option<&Replicas>, now: Tick);
+    backend: String = fetch.backend.to_string();
     /// `found`, `missing`, `failed`, or `pending` when it was not waited for.
-    outcome: &'static str = match look.outcome {
-        Looked::Found(_) => "found",
-        Looked::Missing(_) => "missing",
-        Looked::Failed(_) => "failed",
-        Looked::NotYet => "pending",
+    outcome: &'static str = match fetch.outcome {
+        FetchOutcome::Found(_) => "found",
+        FetchOutcome::Missing(_) => "missing",
+        FetchOutcome::Failed(_) => "failed",
+        FetchOutcome::NotYet => "pending",
     };
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String> = match &look.outcome {
-        Looked::Failed(error) => Some(error.clone()),
+    error: Option<String> = match &fetch.outcome {
+        FetchOutcome::Failed(error) => Some(error.clone()),
         _ => None,
     };
     /// Time since the fetch; null when it failed.
-    look_age_seconds: Option<f64> = match look.outcome {
-        Looked::Found(at) | Looked::Missing(at) => Some(age(at, now)),
+    look_age_seconds: Option<f64> = match fetch.outcome {
+        FetchOutcome::Found(at) | FetchOutcome::Missing(at) => Some(age(at, now)),
         _ => None,
     };
     /// How the backend is doing; null when there is no such backend any more.
     health: Option<BackendDocument> = {
-        states.iter().find(|state| state.name == look.backend).map(BackendDocument::new)
+        states.iter().find(|state| state.name == fetch.backend).map(BackendDocument::new)
     };
     /// Where each value came from; empty for a backend without traces.
     rows: Vec<ExplainRow> = {
-        let rows = look.rows.iter();
-        rows.map(|row| ExplainRow::of(row, used(row, &look.backend, replicas), now)).collect()
+        let rows = fetch.rows.iter();
+        rows.map(|row| ExplainRow::of(row, used(row, &fetch.backend, replicas), now)).collect()
     };
 }
 
@@ -164,27 +165,27 @@ fn used(row: &TraceRow, backend: &BackendName, replicas: Option<&Replicas>) -> O
 /// The table for people: what each backend returned, and the queries or series behind it.
 pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> String {
     let mut text = String::new();
-    for (index, look) in document.backends.iter().enumerate() {
+    for (index, fetch) in document.backends.iter().enumerate() {
         if index > 0 {
             text.push('\n');
         }
-        let looked =
-            look.look_age_seconds.map_or_else(String::new, |age| format!(" {age:.1}s ago"));
-        let _ = writeln!(text, "{}: {}{looked}", printable(&look.backend), look.outcome);
-        if let Some(error) = &look.error {
+        let fetched =
+            fetch.look_age_seconds.map_or_else(String::new, |age| format!(" {age:.1}s ago"));
+        let _ = writeln!(text, "{}: {}{fetched}", printable(&fetch.backend), fetch.outcome);
+        if let Some(error) = &fetch.error {
             let _ = writeln!(text, "  {}", printable(error));
         }
-        if let Some(trouble) = look.health.as_ref().and_then(BackendDocument::trouble) {
+        if let Some(trouble) = fetch.health.as_ref().and_then(BackendDocument::trouble) {
             let _ = writeln!(text, "  {trouble}");
         }
-        if look.rows.is_empty() {
+        if fetch.rows.is_empty() {
             continue;
         }
         let header = ["FIELD", "POD", "RAW", "SERIES", "SAMPLED", "ASKED", "ANSWERED", "USED"];
         let importance = ["FIELD", "RAW", "POD", "USED", "SERIES", "SAMPLED"];
-        let rows = look.rows.iter().map(ExplainRow::columns);
+        let rows = fetch.rows.iter().map(ExplainRow::columns);
         text.push_str(&aligned_by(&header, rows, &importance));
-        text.push_str(&legend(&look.rows, wide));
+        text.push_str(&legend(&fetch.rows, wide));
     }
     text.push('\n');
     text.push_str(&document.notes);
@@ -201,20 +202,17 @@ pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> Strin
 
 impl ExplainRow {
     fn columns(&self) -> Vec<String> {
-        let shown = |text: &Option<String>| {
-            text.as_ref().map_or_else(|| "-".to_owned(), |text| printable(text).to_string())
-        };
         let used = match self.used {
             Some(true) => "yes",
             Some(false) => "no",
-            None => "-",
+            None => UNKNOWN,
         };
         vec![
             self.field.to_owned(),
-            shown(&self.pod),
-            self.raw.map_or_else(|| "-".to_owned(), |raw| raw.to_string()),
-            shown(&self.matched),
-            self.sampled_age_seconds.map_or_else(|| "-".to_owned(), |age| format!("{age:.2}s")),
+            optional(self.pod.as_ref()),
+            known(self.raw, |raw| raw.to_string()),
+            optional(self.matched.as_ref()),
+            known(self.sampled_age_seconds, |age| format!("{age:.2}s")),
             format!("{:.2}s", self.asked_age_seconds),
             format!("{:.2}s", self.answered_age_seconds),
             used.to_owned(),

@@ -51,6 +51,16 @@ impl<F> Series<F> {
             }
         }
     }
+
+    /// The family as a text of its own.
+    pub(crate) fn text<'a, const LABELS: usize>(
+        &self,
+        samples: impl Iterator<Item = ([(&'static str, &'a str); LABELS], Option<f64>)>,
+    ) -> String {
+        let mut page = Exposition::default();
+        self.describe(&mut page, samples);
+        page.into_text()
+    }
 }
 
 /// The family that samples are being added to.

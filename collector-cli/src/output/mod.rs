@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What users read: the documents of the command line and the HTTP API, and their printed forms.
 
+pub(crate) mod cells;
 mod columns;
 mod documents;
 mod explain;
@@ -29,7 +30,9 @@ pub(crate) use columns::{aligned, shortened};
 #[cfg(feature = "epp")]
 pub(crate) use documents::document;
 pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument, VersionDocument};
-pub(crate) use explain::{ExplainDocument, ExplainedPace, Look, Looked, explain_table};
+pub(crate) use explain::{
+    ExplainDocument, ExplainedPace, FetchOutcome, TracedFetch, explain_table,
+};
 #[cfg(feature = "promql")]
 pub(crate) use exposition::label_value;
 pub(crate) use exposition::{Exposition, Kind, Series, series};
@@ -48,7 +51,7 @@ pub(crate) use readings::{
 pub(crate) use rows::Rows;
 pub(crate) use status::status_without_reading;
 pub(crate) use table::{
-    UNKNOWN, allocation_table, allocations_table, list_table, models_table, replicas_table,
+    allocation_table, allocations_table, list_table, models_table, replicas_table,
 };
 #[cfg(all(test, feature = "sim"))]
 pub(crate) use terminal::ASCII;

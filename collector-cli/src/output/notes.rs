@@ -7,8 +7,8 @@ use std::sync::Arc;
 use collector_core::text::counted;
 use collector_core::{Allocation, EndpointPicker, FieldReasons, Reading, Replicas};
 
+use super::cells::age;
 use super::printable;
-use super::table::age;
 
 /// Of pods that lack a field for one reason, as many are named.
 const NAMED_PODS: usize = 3;

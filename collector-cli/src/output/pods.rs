@@ -6,9 +6,9 @@ use std::time::Duration;
 use collector_documents::SCHEMA_VERSION;
 use serde::Serialize;
 
+use super::cells::{UNKNOWN, age, known, name, optional};
 use super::documents::document;
-use super::table::{UNKNOWN, age, titled};
-use super::variants::{optional, text};
+use super::table::titled;
 
 document! {
     /// The pods that serve models.
@@ -53,13 +53,13 @@ pub(crate) fn pods_table<'a>(
     let rows = items.map(|item| {
         let answer_age = item.answer_age_seconds.map(Duration::from_secs_f64);
         let mut row = vec![
-            text(&item.namespace),
-            text(&item.pod_name),
-            text(&item.model),
+            name(&item.namespace),
+            name(&item.pod_name),
+            name(&item.model),
             optional(item.variant_name.as_ref()),
             item.state.to_owned(),
             item.answers.unwrap_or(UNKNOWN).to_owned(),
-            answer_age.map_or_else(|| UNKNOWN.to_owned(), age),
+            known(answer_age, age),
         ];
         if wide {
             row.push(optional(item.since.as_ref()));

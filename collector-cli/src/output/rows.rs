@@ -9,11 +9,12 @@ use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};
 use collector_documents::{AllocationDocument, ModelItem, ReplicasDocument};
 use serde_json::Value;
 
+use super::cells::UNKNOWN;
 use super::columns::aligned_in_full;
 #[cfg(feature = "kubernetes")]
 use super::pods::PodItem;
 use super::variants::VariantItem;
-use super::{UNKNOWN, nearest_first, printable, quoted};
+use super::{nearest_first, printable, quoted};
 use crate::args::{Form, Format};
 use crate::exit::Failure;
 

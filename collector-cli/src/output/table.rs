@@ -2,18 +2,15 @@
 //! Tables for people, in the way of kubectl: aligned columns, no borders.
 
 use std::io;
-use std::time::Duration;
 
 use collector_core::{Allocation, Freshness, Part, Reading, ReplicaMetrics, Replicas};
 use collector_documents::ModelItem;
 
+use super::cells::{age, name, optional, percent, tenths, unit, whole};
 use super::columns::{aligned, aligned_by};
 use super::notes;
 use super::printable;
 use super::terminal::{Colour, painted};
-
-/// What stands where nothing was measured.
-pub(crate) const UNKNOWN: &str = "-";
 
 type Column = (&'static str, fn(&ReplicaMetrics) -> String);
 
@@ -208,11 +205,7 @@ pub(crate) fn models_table<'a>(
     no_headers: bool,
 ) -> String {
     let rows = models.map(|item| {
-        vec![
-            printable(&item.namespace).to_string(),
-            printable(&item.model).to_string(),
-            whole(item.replicas.map(u64::from)),
-        ]
+        vec![name(&item.namespace), name(&item.model), whole(item.replicas.map(u64::from))]
     });
     titled(&["NAMESPACE", "MODEL", "REPLICAS"], rows, no_headers)
 }
@@ -240,32 +233,4 @@ pub(crate) fn freshness_colour(freshness: Freshness) -> Colour {
         Freshness::Stale => Colour::Yellow,
         Freshness::Unavailable => Colour::Red,
     }
-}
-
-fn name(name: &impl AsRef<str>) -> String {
-    printable(name.as_ref()).to_string()
-}
-
-fn optional(name: Option<&impl AsRef<str>>) -> String {
-    name.map_or_else(|| UNKNOWN.to_owned(), |name| printable(name.as_ref()).to_string())
-}
-
-pub(super) fn whole(count: Option<u64>) -> String {
-    count.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string())
-}
-
-pub(super) fn tenths(value: Option<f64>) -> String {
-    unit(value, "")
-}
-
-fn unit(value: Option<f64>, unit: &str) -> String {
-    value.map_or_else(|| UNKNOWN.to_owned(), |value| format!("{value:.1}{unit}"))
-}
-
-fn percent(ratio: Option<f64>) -> String {
-    unit(ratio.map(|ratio| ratio * 100.0), "%")
-}
-
-pub(super) fn age(age: Duration) -> String {
-    format!("{:.1}s", age.as_secs_f64())
 }

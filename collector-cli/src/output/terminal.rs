@@ -6,7 +6,6 @@ use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 
 use clap::ValueEnum;
-
 use rustix::termios::tcgetwinsize;
 
 /// The columns that a line on stdout may take: the variable `COLUMNS` where it is set, else the width

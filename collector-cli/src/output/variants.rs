@@ -4,9 +4,9 @@
 use collector_documents::SCHEMA_VERSION;
 use serde::Serialize;
 
+use super::cells::{UNKNOWN, name, optional, tenths, whole};
 use super::documents::document;
-use super::printable;
-use super::table::{UNKNOWN, tenths, titled, whole};
+use super::table::titled;
 
 document! {
     /// The variants that are configured, and those that objects of a cluster describe.
@@ -49,14 +49,6 @@ pub(crate) struct VariantItem {
     pub(crate) source: String,
 }
 
-pub(super) fn text(text: &str) -> String {
-    printable(text).to_string()
-}
-
-pub(super) fn optional(known: Option<&String>) -> String {
-    known.map_or_else(|| UNKNOWN.to_owned(), |known| text(known))
-}
-
 /// The variants, a row each.
 pub(crate) fn variants_table<'a>(
     items: impl Iterator<Item = &'a VariantItem>,
@@ -80,13 +72,13 @@ pub(crate) fn variants_table<'a>(
     let count = |count: Option<u32>| whole(count.map(u64::from));
     let rows = items.map(|item| {
         let target = match (&item.target_kind, &item.target_name) {
-            (Some(kind), Some(name)) => text(&format!("{kind}/{name}")),
+            (Some(kind), Some(target)) => name(&format!("{kind}/{target}")),
             _ => UNKNOWN.to_owned(),
         };
         let mut row = vec![
-            text(&item.namespace),
-            text(&item.name),
-            text(&item.model),
+            name(&item.namespace),
+            name(&item.name),
+            name(&item.model),
             optional(item.accelerator.as_ref()),
             tenths(Some(item.cost)),
             count(item.wanted),
@@ -99,7 +91,7 @@ pub(crate) fn variants_table<'a>(
                 optional(item.role.as_ref()),
                 count(item.not_ready),
                 count(item.terminating),
-                text(&item.source),
+                name(&item.source),
             ]);
         }
         row

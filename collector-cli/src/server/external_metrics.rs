@@ -18,8 +18,8 @@ use collector_transport::server::Listener;
 use collector_transport::{NamedFile, Section};
 use tokio::task::spawn_blocking;
 
-use super::scaler_door::{ScalerDoor, address_of, bind, settings};
-use super::tls::{external_metrics_tls, load_tls};
+use super::scaler_door::{ScalerDoor, settings};
+use super::tls::{address_of, external_metrics_tls, listen};
 use crate::exit::Failure;
 
 /// The External Metrics API, listening.
@@ -53,13 +53,12 @@ impl ScalerDoor for ExternalMetricsDoor {
         clock: Arc<dyn Clock>,
         address: SocketAddr,
     ) -> Result<Self, Failure> {
-        let config = &loaded.config.external_metrics;
-        let tls = load_tls(&external_metrics_tls(config))?;
         let access = Arc::new(Access::new(loaded, backends, &clock)?);
-        let socket = bind(address, "external_metrics.listen").await?;
+        let tls = external_metrics_tls(&loaded.config.external_metrics);
+        let listener = listen(address, "external_metrics.listen", tls.as_ref()).await?;
         let scaler = Arc::new(Scaler::new(collector, Arc::clone(&clock), settings(loaded)?));
         let api = Arc::new(ExternalMetrics::new(Arc::clone(&scaler), clock, access));
-        Ok(Self { listener: Listener { socket, tls, read_timeout: None }, scaler, api })
+        Ok(Self { listener, scaler, api })
     }
 
     fn scaler(&self) -> Arc<Scaler> {
@@ -67,7 +66,7 @@ impl ScalerDoor for ExternalMetricsDoor {
     }
 
     fn announce(&self, loaded: &Loaded) -> Result<SocketAddr, Failure> {
-        let address = address_of(&self.listener.socket)?;
+        let address = address_of(&self.listener)?;
         tracing::info!("The External Metrics API listens on https://{address}");
         if !asks_cluster(&loaded.config) {
             tracing::warn!(

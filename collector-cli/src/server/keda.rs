@@ -11,8 +11,8 @@ use collector_engine::CachingCollector;
 use collector_keda::Scaler;
 use collector_transport::server::Listener;
 
-use super::scaler_door::{ScalerDoor, address_of, bind, settings};
-use super::tls::{keda_tls, load_tls};
+use super::scaler_door::{ScalerDoor, settings};
+use super::tls::{address_of, keda_tls, listen};
 use crate::exit::Failure;
 
 /// The external scaler, listening.
@@ -37,10 +37,10 @@ impl ScalerDoor for Keda {
         clock: Arc<dyn Clock>,
         address: SocketAddr,
     ) -> Result<Self, Failure> {
-        let tls = load_tls(&keda_tls(&loaded.config.keda))?;
-        let socket = bind(address, "keda.listen").await?;
+        let tls = keda_tls(&loaded.config.keda);
+        let listener = listen(address, "keda.listen", tls.as_ref()).await?;
         let scaler = Arc::new(Scaler::new(collector, clock, settings(loaded)?));
-        Ok(Self { listener: Listener { socket, tls, read_timeout: None }, scaler })
+        Ok(Self { listener, scaler })
     }
 
     fn scaler(&self) -> Arc<Scaler> {
@@ -48,7 +48,7 @@ impl ScalerDoor for Keda {
     }
 
     fn announce(&self, loaded: &Loaded) -> Result<SocketAddr, Failure> {
-        let address = address_of(&self.listener.socket)?;
+        let address = address_of(&self.listener)?;
         let scheme = if self.listener.tls.is_some() { "https" } else { "http" };
         tracing::info!("The external scaler listens on {scheme}://{address}");
         if !address.ip().is_loopback() && loaded.config.keda.tls_client_ca_path.is_none() {

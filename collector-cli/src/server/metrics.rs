@@ -20,7 +20,7 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use collector_core::{
     BackendState, BreakerState, CollectError, CollectorState, Freshness, ModelRef, Pace,
-    PaceReason, Part, Reading, TrackedModel,
+    PaceReason, Part, Reading, Replicas, TrackedModel,
 };
 use collector_engine::CachingCollector;
 use tokio::time::timeout;
@@ -70,32 +70,22 @@ fn describe_readings(
     tracked: Vec<TrackedModel>,
     per_replica: bool,
 ) -> impl Iterator<Item = String> {
+    fn replicas(tracked: &[TrackedModel]) -> impl Iterator<Item = &Reading<Replicas>> {
+        tracked.iter().filter_map(|tracked| tracked.replicas.as_ref().ok())
+    }
     let tracked = Arc::new(tracked);
-    let of_replicas = {
-        let tracked = Arc::clone(&tracked);
-        let series = if per_replica { REPLICA_SERIES } else { &[] };
-        series.iter().map(move |series| {
-            let mut page = Exposition::default();
-            let readings = tracked.iter().filter_map(|tracked| tracked.replicas.as_ref().ok());
-            series.describe(&mut page, replica_samples(series, readings));
-            page.into_text()
-        })
-    };
-    let of_supply = {
-        let tracked = Arc::clone(&tracked);
-        SUPPLY_SERIES.iter().map(move |series| {
-            let mut page = Exposition::default();
-            let readings = tracked.iter().filter_map(|tracked| tracked.replicas.as_ref().ok());
-            series.describe(&mut page, supply_samples(series, readings));
-            page.into_text()
-        })
-    };
+    let (of_replicas, of_supply) = (Arc::clone(&tracked), Arc::clone(&tracked));
+    let of_replica = if per_replica { REPLICA_SERIES } else { &[] };
+    let of_replicas = of_replica
+        .iter()
+        .map(move |series| series.text(replica_samples(series, replicas(&of_replicas))));
+    let of_supply = SUPPLY_SERIES
+        .iter()
+        .map(move |series| series.text(supply_samples(series, replicas(&of_supply))));
     of_replicas.chain(of_supply).chain(ALLOCATION_SERIES.iter().map(move |series| {
-        let mut page = Exposition::default();
         let allocations = tracked.iter().flat_map(|tracked| &tracked.allocations);
         let readings = allocations.filter_map(|(_, reading)| reading.as_ref().ok());
-        series.describe(&mut page, allocation_samples(series, readings));
-        page.into_text()
+        series.text(allocation_samples(series, readings))
     }))
 }
 

@@ -58,4 +58,4 @@ pub(crate) use recorder::Recorder;
 pub(crate) use reloads::Reloads;
 #[cfg(feature = "keda")]
 pub(crate) use scaler_door::{ScalerDoor, settings as scaler_settings};
-pub(crate) use tls::{api_tls, external_metrics_tls, keda_tls, load_tls};
+pub(crate) use tls::{address_of, api_tls, external_metrics_tls, keda_tls, listen, load_tls};

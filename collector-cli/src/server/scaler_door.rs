@@ -10,7 +10,6 @@ use collector_core::Clock;
 use collector_engine::CachingCollector;
 use collector_engines::Engines;
 use collector_keda::{Scaler, Settings};
-use tokio::net::TcpListener;
 
 use crate::exit::Failure;
 
@@ -42,21 +41,6 @@ pub(crate) trait ScalerDoor: Sized + Send + 'static {
         self,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static;
-}
-
-/// Binds the address that a key has.
-pub(super) async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
-        Failure::other(format!(
-            "cannot listen on {address}: {error}; choose another address with {key}"
-        ))
-    })
-}
-
-pub(super) fn address_of(socket: &TcpListener) -> Result<SocketAddr, Failure> {
-    socket
-        .local_addr()
-        .map_err(|error| Failure::other(format!("the listening socket of a door is gone: {error}")))
 }
 
 /// The settings of the scaler.

@@ -114,6 +114,8 @@ async fn a_backend_that_hangs_delays_neither_the_start_nor_the_end() {
 async fn a_fleet_that_is_scraped_directly_is_shown_without_a_read() {
     use collector_sim::{FleetServer, FleetSpec, VariantSpec};
 
+    use crate::pods::target_file;
+
     let variant = |name: &str, namespace: &str| {
         let model = format!("org/{name}");
         VariantSpec { pods: 1, ..VariantSpec::new(name, &model, namespace) }
@@ -122,17 +124,7 @@ async fn a_fleet_that_is_scraped_directly_is_shown_without_a_read() {
     let spec = FleetSpec { variants, warm_up: Duration::from_secs(60), ..FleetSpec::default() };
     let fleet = FleetServer::start(spec).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let targets: Vec<Value> = fleet
-        .targets()
-        .iter()
-        .map(|target| {
-            json!({
-                "targets": [target.address.to_string()],
-                "labels": {"namespace": target.namespace, "pod": target.pod},
-            })
-        })
-        .collect();
-    std::fs::write(folder.path().join("targets.json"), json!(targets).to_string()).unwrap();
+    std::fs::write(folder.path().join("targets.json"), target_file(&fleet)).unwrap();
     let config = folder.path().join("collector.toml");
     let toml = "backend = \"scrape\"\n[scrape]\nscrape_interval = \"300ms\"\n\
                 target_file = \"targets.json\"\n";

@@ -8,18 +8,18 @@ mod documented;
 mod page;
 mod selected;
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use collector_sim::{FleetServer, FleetSpec, Load, PickerNames, PickerSpec, VariantSpec};
+use collector_sim::{FleetServer, FleetSpec, Load, PickerSpec, VariantSpec};
 use collector_testkit::promtool_or_skip;
 
 use crate::faults::certificates::Authority;
 use crate::faults::daemon::Daemon;
 use crate::faults::fleet::Fleet;
 use crate::faults::server::Server;
+use crate::pods::targets;
 use crate::process::collector;
 
 /// The documentation.
@@ -62,13 +62,7 @@ impl Everything {
                 load,
                 ..VariantSpec::new("m", "org/model", "prod")
             }],
-            pickers: vec![PickerSpec {
-                pool: "pool".to_owned(),
-                namespace: "prod".to_owned(),
-                variants: Vec::new(),
-                names: PickerNames::LlmD,
-                flow_control: true,
-            }],
+            pickers: vec![PickerSpec::new("pool", "prod")],
             ..FleetSpec::default()
         })
         .await
@@ -86,7 +80,7 @@ impl Everything {
              [keda]\nlisten = \"127.0.0.1:0\"\ntls_cert_path = \"{}\"\ntls_key_path = \"{}\"\n\
              {}\
              [prometheus]\nurl = \"{}\"\nallow_http = true\ntimeout = \"500ms\"\ntoken_path = \"{}\"\n\
-             [scrape]\nscrape_interval = \"300ms\"\ntargets = [\n",
+             [scrape]\nscrape_interval = \"300ms\"\n",
             authority.folder().join("snapshot").display(),
             file("cert.pem", &pair.cert),
             file("key.pem", &pair.key),
@@ -94,15 +88,7 @@ impl Everything {
             prometheus.url(),
             file("token", &format!("e30.{claims}.c2ln")),
         );
-        for target in fleet.targets() {
-            let url = format!("http://{}/metrics", target.address);
-            let _ = writeln!(
-                config,
-                "{{ url = \"{url}\", namespace = \"prod\", pod = \"{}\" }},",
-                target.pod
-            );
-        }
-        config.push_str("]\n");
+        config.push_str(&targets(&fleet));
         let path = authority.write("collector.toml", &config);
         let daemon = Daemon::start_as_configured(collector().arg("--config").arg(path));
         daemon.eventually("the values that take two looks are there", |daemon| {

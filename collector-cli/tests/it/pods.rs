@@ -7,12 +7,48 @@ use std::process::Command;
 use std::time::Duration;
 
 use collector_sim::{BodyFault, Faults, FleetServer, FleetSpec, Gauges, Load, VariantSpec};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::{Served, collector, run};
 
 const REPLICAS: [&str; 8] = ["get", "replicas", "-m", "org/model", "-n", "prod", "-o", "json"];
+
+/// Three pods, in each of which some requests finish between any two scrapes.
+pub(crate) async fn busy_fleet() -> FleetServer {
+    let load = Load { requests_per_minute: 3600.0, ..Load::default() };
+    let variant = VariantSpec { pods: 3, load, ..VariantSpec::new("m", "org/model", "prod") };
+    let spec = FleetSpec {
+        warm_up: Duration::from_secs(60),
+        variants: vec![variant],
+        ..FleetSpec::default()
+    };
+    FleetServer::start(spec).await.unwrap()
+}
+
+/// The key `targets` with the pods of a fleet.
+pub(crate) fn targets(fleet: &FleetServer) -> String {
+    let mut toml = "targets = [\n".to_owned();
+    for it in fleet.targets() {
+        let _ = writeln!(
+            toml,
+            "{{ url = \"http://{}/metrics\", namespace = {:?}, pod = {:?} }},",
+            it.address, it.namespace, it.pod
+        );
+    }
+    toml + "]\n"
+}
+
+/// The same pods as a file for `target_file`.
+pub(crate) fn target_file(fleet: &FleetServer) -> String {
+    let targets = fleet.targets().into_iter().map(|it| {
+        json!({
+            "targets": [it.address.to_string()],
+            "labels": {"namespace": it.namespace, "pod": it.pod},
+        })
+    });
+    targets.collect::<Value>().to_string()
+}
 
 pub(crate) struct Pods {
     fleet: FleetServer,
@@ -21,30 +57,13 @@ pub(crate) struct Pods {
 
 impl Pods {
     pub(crate) async fn start() -> Self {
-        // Some requests finish in each pod between any two scrapes.
-        let load = Load { requests_per_minute: 3600.0, ..Load::default() };
-        let variant = VariantSpec { pods: 3, load, ..VariantSpec::new("m", "org/model", "prod") };
-        let spec = FleetSpec {
-            warm_up: Duration::from_secs(60),
-            variants: vec![variant],
-            ..FleetSpec::default()
-        };
-        let fleet = FleetServer::start(spec).await.unwrap();
-        Self { fleet, folder: tempfile::tempdir().unwrap() }
+        Self { fleet: busy_fleet().await, folder: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn config(&self, more: &str) -> PathBuf {
-        let mut toml = format!("backend = \"epp\"\n{more}\n[epp]\nscrape_interval = \"300ms\"\n");
-        toml.push_str("targets = [\n");
-        for target in self.fleet.targets() {
-            let _ = writeln!(
-                toml,
-                "{{ url = \"http://{}/metrics\", namespace = \"prod\", pod = \"{}\" }},",
-                target.address, target.pod
-            );
-        }
+        let toml = format!("backend = \"epp\"\n{more}\n[epp]\nscrape_interval = \"300ms\"\n");
         let file = self.folder.path().join("collector.toml");
-        std::fs::write(&file, toml + "]\n").unwrap();
+        std::fs::write(&file, toml + &targets(&self.fleet)).unwrap();
         file
     }
 

@@ -25,7 +25,7 @@ pub(super) fn factory() -> BackendFactory {
 const TIMEOUT: &str = "prometheus.timeout";
 
 /// Most requests of the first fetch of a few models.
-const LOOK_REQUESTS: u64 = 16;
+const FETCH_REQUESTS: u64 = 16;
 
 const KEYS: &[Key] = keys! {
     "prometheus.";
@@ -163,11 +163,11 @@ impl BackendSettings for PrometheusConfig {
         }
         let in_a_call = u64::from(self.request_burst)
             + u64::from(self.requests_per_second) * self.timeout.as_secs();
-        if self.requests_per_second > 0 && in_a_call < LOOK_REQUESTS {
+        if self.requests_per_second > 0 && in_a_call < FETCH_REQUESTS {
             warnings.push(format!(
-                "prometheus.requests_per_second ({}) and prometheus.request_burst ({}) leave a look \
-                 too few requests within prometheus.timeout: it may take {LOOK_REQUESTS}; set \
-                 prometheus.request_burst to {LOOK_REQUESTS} or more",
+                "prometheus.requests_per_second ({}) and prometheus.request_burst ({}) leave a fetch \
+                 too few requests within prometheus.timeout: it may take {FETCH_REQUESTS}; set \
+                 prometheus.request_burst to {FETCH_REQUESTS} or more",
                 self.requests_per_second, self.request_burst
             ));
         }

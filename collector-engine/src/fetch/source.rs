@@ -113,7 +113,7 @@ impl Source {
                 );
             }
             Some(Change::Closed { after }) => {
-                let open_for = duration::format(Duration::from_secs(after.as_secs()));
+                let open_for = duration::format_seconds(*after);
                 tracing::info!(%backend, openFor = %open_for, "The circuit is closed: the backend answers again");
             }
         }

@@ -102,11 +102,10 @@ fn log(
     now: Tick,
 ) {
     let ModelRef { model, namespace, .. } = model;
-    let seconds = |duration: Duration| duration::format(Duration::from_secs(duration.as_secs()));
-    let age = seconds(age);
+    let age = duration::format_seconds(age);
     match logged.level {
         Level::Fresh => tracing::info!(
-            ?model, ?namespace, %age, notFreshFor = %seconds(logged.since.age(now)), "Metrics are fresh again"
+            ?model, ?namespace, %age, notFreshFor = %duration::format_seconds(logged.since.age(now)), "Metrics are fresh again"
         ),
         Level::Stale => tracing::info!(
             ?model, ?namespace, %age,

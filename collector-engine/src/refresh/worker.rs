@@ -141,9 +141,7 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
     loop {
         tokio::select! {
             _ = sweep.tick() => survive(&engine, "A sweep of the cache", || engine.sweep(UNTRACK_AFTER)),
-            _ = watch.tick() => survive(&engine, "A check of the tracked models", || {
-                engine.watch();
-            }),
+            _ = watch.tick() => survive(&engine, "A check of the tracked models", || engine.watch()),
             _ = statistics.tick() => engine.log_statistics(),
             () = stop.cancelled() => return,
         }

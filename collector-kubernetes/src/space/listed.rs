@@ -12,7 +12,7 @@ use crate::listing::{ListedPod, ListedVariant};
 
 impl Space {
     pub(crate) fn listed(&self) -> impl Iterator<Item = ListedVariant> {
-        let described = self.models.values().flat_map(std::collections::BTreeMap::values);
+        let described = self.found.models.values().flat_map(std::collections::BTreeMap::values);
         described.map(|described| self.listed_variant(described))
     }
 
@@ -32,7 +32,7 @@ impl Space {
     }
 
     pub(crate) fn listed_pods(&self) -> impl Iterator<Item = ListedPod> {
-        self.models.iter().flat_map(|(model, variants)| {
+        self.found.models.iter().flat_map(|(model, variants)| {
             let of_variants = variants.keys().map(Some).chain([None]);
             of_variants.flat_map(|variant| self.listed_pods_of(model, variant))
         })

@@ -115,7 +115,7 @@ impl Pages {
             pages: former.map(|former| former.pages).unwrap_or_default(),
         };
         self.pods.insert(name.clone(), entry);
-        self.place(name)
+        self.find_again(name)
     }
 
     /// Forgets a pod; returns whether it had pages.
@@ -158,7 +158,7 @@ impl Pages {
             |labels: &Labels| selectors.iter().any(|selector| are_in(selector, labels));
         let selected = self.pods.iter().filter(|(_, pod)| is_selected(&pod.endpoint.labels));
         pods.extend(selected.map(|(name, _)| name.clone()));
-        self.place_all(pods)
+        self.find_all_again(pods)
     }
 
     /// Takes an EndpointSlice, or forgets it; returns whether pages have changed.
@@ -189,7 +189,7 @@ impl Pages {
                 pods.extend(self.pods_of_service(&service));
             }
         }
-        self.place_all(pods)
+        self.find_all_again(pods)
     }
 
     fn slices_of_service(&self, service: &str) -> impl Iterator<Item = &SliceObject> {
@@ -220,16 +220,16 @@ impl Pages {
         self.pools.is_empty() && self.slices.is_empty()
     }
 
-    fn place_all(&mut self, pods: impl IntoIterator<Item = PodName>) -> bool {
+    fn find_all_again(&mut self, pods: impl IntoIterator<Item = PodName>) -> bool {
         let mut has_changed = false;
         for pod in pods {
-            has_changed |= self.place(&pod);
+            has_changed |= self.find_again(&pod);
         }
         has_changed
     }
 
     /// Finds the pages of a pod again; returns whether they have changed.
-    fn place(&mut self, name: &PodName) -> bool {
+    fn find_again(&mut self, name: &PodName) -> bool {
         let Some(pod) = self.pods.get(name) else { return false };
         let mut problems = Vec::new();
         let mut pages = self.servers(name, pod, &mut problems);

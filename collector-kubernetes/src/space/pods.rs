@@ -125,7 +125,7 @@ impl Space {
         let were_placed = self.are_pods_placed();
         let mut changes = change(self);
         if self.are_pods_placed() != were_placed {
-            changes.models.extend(self.models.keys().cloned());
+            changes.models.extend(self.found.models.keys().cloned());
         }
         changes
     }
@@ -234,7 +234,8 @@ impl Space {
         let mut is_known = false;
         for _ in 0..OWNERS_MAX {
             let Some(Owner { target, .. }) = owner else { break };
-            let claimed = || Some(Place::Variant(Arc::clone(self.claims.get(target)?)));
+            let claimed =
+                || Some(Place::Variant(Arc::clone(&self.found.claims.get(target)?.variant)));
             is_known = matches!(target.kind, TargetKind::Watched(_));
             if !is_known {
                 if let Some(place) = claimed() {
@@ -253,7 +254,7 @@ impl Space {
             owner = workload.owner.as_ref();
         }
         if let Some(model) = served.map(|model| ModelId::new(Arc::clone(model)))
-            && self.models.contains_key(&model)
+            && self.found.models.contains_key(&model)
         {
             return Place::Model(model);
         }
@@ -275,10 +276,12 @@ impl Space {
     fn place_by_labels(&self, pod: &PodObject, has_known_owner: bool) -> Place {
         // A label that came with a copied template does not count against what the owner is.
         let variant = pod.variant.as_deref().filter(|_| !has_known_owner);
-        if let Some(variant) = variant.and_then(|name| self.names.get(name)) {
-            return Place::Variant(Arc::clone(variant));
+        if let Some(described) = variant.and_then(|name| self.found.names.get(name)) {
+            return Place::Variant(Arc::clone(&described.variant));
         }
-        if let Some(Some(model)) = pod.model.as_deref().and_then(|label| self.labels.get(label)) {
+        if let Some(Some(model)) =
+            pod.model.as_deref().and_then(|label| self.found.labels.get(label))
+        {
             return Place::Model(model.clone());
         }
         // One with a known owner is of a workload that no object describes, whatever its labels are.

@@ -2,6 +2,7 @@
 //! The supply of a model, made of what its namespace has.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::supply::{Pod, Workload};
@@ -28,14 +29,14 @@ pub(crate) struct ModelSupply {
 impl Space {
     /// The supply of a model that is known here. `as_of` is when the cluster last confirmed it.
     pub(crate) fn supply(&self, model: &ModelId, as_of: Tick, now: Tick) -> Option<ModelSupply> {
-        let variants = self.models.get(model)?;
+        let variants = self.found.models.get(model)?;
         // Whether no pod of the namespace can be the model's without our knowing.
         let are_placed = self.are_pods_placed()
-            && !self.unclaimed.contains(model)
+            && !self.found.unclaimed.contains(model)
             && self.unreadable.keys().all(|(kind, _)| kind.is_of_pages());
         let lists_pods =
             |variant: Option<&VariantName>| are_placed && !self.has_workers(model, variant);
-        let workload = |(name, described): (&VariantName, &Described)| {
+        let workload = |(name, described): (&VariantName, &Arc<Described>)| {
             let pods = self.pods_of(model, Some(name));
             let mut workload = Workload::new(Some(name.clone()), self.wanted(described), pods);
             workload.lists_pods =
@@ -79,7 +80,7 @@ impl Space {
             return self.workloads.get(target)?.replicas;
         }
         // Those of its parts that no other variant has.
-        let is_its_own = |child: &&Target| !self.claims.contains_key(child);
+        let is_its_own = |child: &&Target| !self.found.claims.contains_key(child);
         let children = self.children.get(target)?.iter().filter(is_its_own);
         children.map(|child| self.workloads.get(child)?.replicas).sum()
     }
@@ -93,7 +94,7 @@ impl Space {
 
     /// Adds what is wrong with the objects of the namespace.
     pub(crate) fn report(&self, conditions: &mut BTreeSet<Condition>) {
-        conditions.extend(self.conditions.iter().cloned());
+        conditions.extend(self.found.conditions.iter().cloned());
         self.pages.report(conditions);
         // One for all, and without their number: otherwise each pod that comes would be logged.
         if let Some(first) = self.stray.first() {

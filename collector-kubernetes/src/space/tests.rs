@@ -135,7 +135,7 @@ fn objects_may_come_in_any_order() {
     let mut fixture = Fixture::new();
     fixture.pod("d-rs-a", "d-rs", true);
     fixture.deployment("d", 1);
-    assert!(!fixture.space.models.contains_key(&ModelId::from("org/m")));
+    assert!(!fixture.space.found.models.contains_key(&ModelId::from("org/m")));
     let changes = fixture.variant("llama", "org/m", "Deployment", "d");
     assert!(changes.variants && changes.models.contains(&ModelId::from("org/m")));
     assert_eq!(fixture.shown("org/m"), ["llama/1: d-rs-a=ready"]);
@@ -426,7 +426,7 @@ fn a_model_id_that_was_changed_in_place_is_reported_for_ten_minutes() {
     let changes = fixture.variant("v", "new", "Deployment", "d");
     assert!(changes.variants);
     assert_eq!(changes.models, BTreeSet::from(["new".into(), "old".into()]));
-    assert!(!fixture.space.models.contains_key(&ModelId::from("old")));
+    assert!(!fixture.space.found.models.contains_key(&ModelId::from("old")));
     assert_eq!(fixture.shown("new"), ["v/1: p=ready"]);
     fixture.check_condition("its model id was changed in place, from \"old\" to \"new\"");
     fixture.clock.advance(std::time::Duration::from_secs(601));

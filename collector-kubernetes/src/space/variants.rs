@@ -2,6 +2,7 @@
 //! Which variants the objects of a namespace describe, and what is wrong with those that describe none.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,17 +27,25 @@ pub(super) struct Described {
     pub(super) source: Kind,
 }
 
-/// What the scalers of a namespace describe, while it is found out.
-#[derive(Default)]
-struct Found {
-    models: BTreeMap<ModelId, BTreeMap<VariantName, Described>>,
-    claims: HashMap<Target, Arc<Variant>>,
-    names: HashMap<VariantName, Arc<Variant>>,
-    /// Which object describes a target, and the variant of a name.
-    of_target: HashMap<Target, String>,
-    of_name: HashMap<VariantName, String>,
-    unclaimed: BTreeSet<ModelId>,
-    conditions: BTreeSet<Condition>,
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.source.as_str(), self.variant.name)
+    }
+}
+
+/// What the objects of a namespace describe.
+#[derive(Default, Debug)]
+pub(super) struct Found {
+    pub(super) models: BTreeMap<ModelId, BTreeMap<VariantName, Arc<Described>>>,
+    /// The variants by what they scale.
+    pub(super) claims: HashMap<Target, Arc<Described>>,
+    /// The variants by name.
+    pub(super) names: HashMap<VariantName, Arc<Described>>,
+    /// The models by the values that the label `llm-d.ai/model` may have; `None` where several fit.
+    pub(super) labels: HashMap<Box<str>, Option<ModelId>>,
+    /// Models that an object describes without a workload that is its own: pods of others may serve them.
+    pub(super) unclaimed: BTreeSet<ModelId>,
+    pub(super) conditions: BTreeSet<Condition>,
 }
 
 impl Space {
@@ -69,13 +78,9 @@ impl Space {
         }
         self.describe_inference_services(&mut found);
         self.report_unreadable(&mut found);
-        let has_changed = self.models != found.models;
-        self.labels = labels_of(found.models.keys());
-        self.models = found.models;
-        self.claims = found.claims;
-        self.names = found.names;
-        self.unclaimed = found.unclaimed;
-        self.conditions = found.conditions;
+        found.labels = labels_of(found.models.keys());
+        let has_changed = self.found.models != found.models;
+        self.found = found;
         has_changed
     }
 
@@ -132,7 +137,7 @@ impl Space {
             );
         }
         let variant = self.variant(name, model, cost, scaler.accelerator.as_ref(), target);
-        if self.claim(kind, &variant, target, found) {
+        if self.claim(kind, variant, target, found) {
             self.report_target(kind, name, target, found);
         }
     }
@@ -151,7 +156,7 @@ impl Space {
             let are_all = !children.is_empty() && children.iter().all(is_scaled);
             if !is_scaled(target) && !are_all {
                 let variant = self.variant(&target.name, model, DEFAULT_COST, None, target);
-                self.claim(Kind::LlmInferenceService, &variant, target, found);
+                self.claim(Kind::LlmInferenceService, variant, target, found);
             }
         }
     }
@@ -163,44 +168,37 @@ impl Space {
         cost: f64,
         accelerator: Option<&Arc<str>>,
         target: &Target,
-    ) -> Arc<Variant> {
+    ) -> Variant {
         // What the scheduler is bound to goes before what a label says.
         let bound = self.workloads.get(target).and_then(|workload| workload.accelerator.as_ref());
-        Arc::new(Variant {
+        Variant {
             name: VariantName::new(Arc::clone(name)),
             model: ModelRef::new(ModelId::new(Arc::clone(model)), self.namespace.clone()),
             accelerator: bound.or(accelerator).cloned().map(AcceleratorName::new),
             cost,
             max_batch: None,
             fetch_interval: None,
-        })
+        }
     }
 
     /// Gives a variant what it scales, unless another has it; returns whether it has it.
-    fn claim(
-        &self,
-        kind: Kind,
-        variant: &Arc<Variant>,
-        target: &Target,
-        found: &mut Found,
-    ) -> bool {
-        let described_by = format!("{} {}", kind.as_str(), variant.name);
-        let problem = if let Some(other) = found.of_target.get(target) {
+    fn claim(&self, kind: Kind, variant: Variant, target: &Target, found: &mut Found) -> bool {
+        let described =
+            Described { variant: Arc::new(variant), target: target.clone(), source: kind };
+        let variant = &described.variant;
+        let problem = if let Some(other) = found.claims.get(target) {
             format!("it scales {target}, and so does {other}, which counts")
-        } else if let Some(other) = found.of_name.get(&variant.name) {
+        } else if let Some(other) = found.names.get(&variant.name) {
             format!("it describes a variant of the same name as {other}, which counts")
         } else {
-            found.of_target.insert(target.clone(), described_by.clone());
-            found.of_name.insert(variant.name.clone(), described_by);
-            found.claims.insert(target.clone(), Arc::clone(variant));
-            found.names.insert(variant.name.clone(), Arc::clone(variant));
-            let described =
-                Described { variant: Arc::clone(variant), target: target.clone(), source: kind };
-            let of_model = found.models.entry(variant.model.model.clone()).or_default();
-            of_model.insert(variant.name.clone(), described);
+            let (model, name) = (variant.model.model.clone(), variant.name.clone());
+            let described = Arc::new(described);
+            found.claims.insert(target.clone(), Arc::clone(&described));
+            found.names.insert(name.clone(), Arc::clone(&described));
+            found.models.entry(model).or_default().insert(name, described);
             return true;
         };
-        if found.claims.get(target).is_none_or(|claimed| claimed.model != variant.model) {
+        if found.claims.get(target).is_none_or(|claimed| claimed.variant.model != variant.model) {
             found.unclaimed.insert(variant.model.model.clone());
         }
         let remedy = "delete one of them, or its annotation llm-d.ai/model-id";

@@ -122,7 +122,7 @@ impl Shared {
                         warnings.push(format!(
                             "without {model}, which {} has not matched for {}",
                             selector.text(),
-                            whole_seconds(since)
+                            duration::format_seconds(since)
                         ));
                     }
                     _ => missing.push(absent),
@@ -214,9 +214,11 @@ fn text_of(selector: &Selector, missing: &[Absent]) -> Option<String> {
     let first = missing.first()?;
     let model = shown(&first.model);
     let what = match first.why {
-        Why::Stale(age) => format!("the newest sample of {model} is {} old", whole_seconds(age)),
+        Why::Stale(age) => {
+            format!("the newest sample of {model} is {} old", duration::format_seconds(age))
+        }
         Why::Vanished(since) => {
-            format!("nothing is known of {model} since {}", whole_seconds(since))
+            format!("nothing is known of {model} since {}", duration::format_seconds(since))
         }
         Why::NeverMatched => format!("{model} has pods and no series: does the server scrape it?"),
     };
@@ -232,10 +234,6 @@ fn text_of(selector: &Selector, missing: &[Absent]) -> Option<String> {
 
 fn shown(model: &ModelRef) -> String {
     format!("{:?} in {:?}", model.model.as_str(), model.namespace.as_str())
-}
-
-fn whole_seconds(age: Duration) -> String {
-    duration::format(Duration::from_secs(age.as_secs()))
 }
 
 #[cfg(test)]

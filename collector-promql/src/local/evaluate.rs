@@ -3,14 +3,13 @@
 
 use std::collections::HashMap;
 
-use promql_parser::parser::token::{
-    T_ADD, T_DIV, T_EQLC, T_GTE, T_GTR, T_LSS, T_LTE, T_MOD, T_MUL, T_NEQ, T_POW, T_SUB, TokenId,
-};
+use promql_parser::parser::token::{T_EQLC, T_GTE, T_GTR, T_LSS, T_LTE, T_NEQ, TokenId};
 use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier};
 use regex::Regex;
 
 use super::{KnownLabels, Labels, NotLocal, Selection, functions, matching, pattern};
 use crate::limits::{REGEXES_MAX, check_regex};
+use crate::query::arithmetic;
 use crate::selector::Selector;
 
 /// The maximum number of samples in all intermediate results together.
@@ -266,7 +265,7 @@ pub(super) fn applied(
     kept: f64,
 ) -> Option<f64> {
     match compare(operator, left, right) {
-        None => Some(arithmetic(operator, left, right)),
+        None => Some(arithmetic(operator, left, right).unwrap_or(f64::NAN)),
         Some(is_true) if return_bool => Some(f64::from(u8::from(is_true))),
         Some(is_true) => is_true.then_some(kept),
     }
@@ -286,22 +285,8 @@ fn compare(operator: TokenId, left: f64, right: f64) -> Option<bool> {
     }
 }
 
-/// Returns the result of arithmetic; NaN for other operators.
-fn arithmetic(operator: TokenId, left: f64, right: f64) -> f64 {
-    match operator {
-        T_ADD => left + right,
-        T_SUB => left - right,
-        T_MUL => left * right,
-        T_DIV => left / right,
-        T_MOD => left % right,
-        T_POW => left.powf(right),
-        _ => f64::NAN,
-    }
-}
-
 fn is_operator(operator: TokenId) -> bool {
-    matches!(operator, T_ADD | T_SUB | T_MUL | T_DIV | T_MOD | T_POW)
-        || compare(operator, 0.0, 0.0).is_some()
+    arithmetic(operator, 0.0, 0.0).is_some() || compare(operator, 0.0, 0.0).is_some()
 }
 
 pub(super) fn not_evaluated(what: &str) -> NotLocal {

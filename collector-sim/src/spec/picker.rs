@@ -45,6 +45,17 @@ pub enum PickerNames {
 }
 
 impl PickerSpec {
+    /// A picker with flow control for all pods of the namespace, whose page has the newest names.
+    pub fn new(pool: &str, namespace: &str) -> Self {
+        Self {
+            pool: pool.to_owned(),
+            namespace: namespace.to_owned(),
+            variants: Vec::new(),
+            names: PickerNames::default(),
+            flow_control: true,
+        }
+    }
+
     /// Returns the name of its pod.
     pub fn pod(&self) -> String {
         format!("{}-epp", self.pool)

@@ -4,9 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use collector_sim::{
-    ControlServer, Faults, FleetServer, FleetSpec, PickerNames, PickerSpec, VariantSpec,
-};
+use collector_sim::{ControlServer, Faults, FleetServer, FleetSpec, PickerSpec, VariantSpec};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -39,13 +37,7 @@ impl Answer {
 
 impl Controlled {
     async fn start() -> Self {
-        let picker = PickerSpec {
-            pool: "pool".into(),
-            namespace: "ns".into(),
-            variants: Vec::new(),
-            names: PickerNames::LlmD,
-            flow_control: true,
-        };
+        let picker = PickerSpec::new("pool", "ns");
         let spec = FleetSpec {
             variants: vec![VariantSpec::new("v", "org/model", "ns")],
             pickers: vec![picker],

@@ -264,11 +264,9 @@ async fn a_clock_may_be_an_hour_off() {
 #[tokio::test]
 async fn faults_of_all_pods_include_the_picker() {
     let picker = PickerSpec {
-        pool: "pool".into(),
-        namespace: "ns".into(),
-        variants: Vec::new(),
         names: PickerNames::Legacy,
         flow_control: false,
+        ..PickerSpec::new("pool", "ns")
     };
     let spec = FleetSpec {
         variants: vec![VariantSpec::new("v", "m", "ns")],

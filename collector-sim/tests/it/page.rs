@@ -105,13 +105,7 @@ fn a_pickers_page_has_exactly_the_families_labels_and_buckets_of_each_generation
         (PickerNames::Router, capture!("epp_router_names")),
         (PickerNames::LlmD, capture!("epp_llm_d_names")),
     ] {
-        let picker = PickerSpec {
-            pool: "pool".into(),
-            namespace: "ns".into(),
-            variants: Vec::new(),
-            names,
-            flow_control: true,
-        };
+        let picker = PickerSpec { names, ..PickerSpec::new("pool", "ns") };
         let spec = FleetSpec {
             variants: vec![VariantSpec::new("v", "m", "ns")],
             pickers: vec![picker],

@@ -24,13 +24,7 @@ fn variant(name: &str, model: &str, pods: u32, requests_per_minute: f64) -> Vari
 }
 
 fn picker(names: PickerNames) -> PickerSpec {
-    PickerSpec {
-        pool: "pool".into(),
-        namespace: "ns".into(),
-        variants: Vec::new(),
-        names,
-        flow_control: true,
-    }
+    PickerSpec { names, ..PickerSpec::new("pool", "ns") }
 }
 
 fn fleet_of(variants: Vec<VariantSpec>, picker: PickerSpec) -> Fleet {
@@ -208,11 +202,7 @@ fn a_picker_needs_variants_without_another_picker() {
         let error = Fleet::new(spec, SystemTime::UNIX_EPOCH).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     };
-    let named = |pool: &str, namespace: &str| PickerSpec {
-        pool: pool.into(),
-        namespace: namespace.into(),
-        ..picker(PickerNames::Legacy)
-    };
+    let named = PickerSpec::new;
     check(vec![named("pool", "elsewhere")], "not every variant");
     check(vec![named("one", "ns"), named("two", "ns")], "in another pool already");
     check(vec![named("one", "ns"), named("one", "ns")], "two of this name");

@@ -30,7 +30,6 @@ impl Verb {
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     pub(super) requests: BTreeMap<(Verb, Kind), u64>,
-    pub(super) paths: BTreeMap<String, u64>,
     pub(super) open_watches: BTreeMap<Kind, u64>,
     pub(super) objects_sent: BTreeMap<Kind, u64>,
     pub(super) held: BTreeMap<Kind, u64>,
@@ -40,11 +39,6 @@ impl Counters {
     /// How many requests for a kind arrived, refused ones and each page of a list included.
     pub fn requests(&self, verb: Verb, kind: Kind) -> u64 {
         self.requests.get(&(verb, kind)).copied().unwrap_or(0)
-    }
-
-    /// How many requests for a path that belongs to no kind arrived, as `/apis` or `/version`.
-    pub fn requests_to(&self, path: &str) -> u64 {
-        self.paths.get(path).copied().unwrap_or(0)
     }
 
     /// How many watches of a kind are open now.

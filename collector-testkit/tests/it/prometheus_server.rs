@@ -77,13 +77,8 @@ async fn every_kind_of_page_is_read() {
         variant("trtllm", kind(EngineKind::TrtllmServe)),
         variant("triton", kind(EngineKind::TritonTensorrtLlm)),
     ];
-    let picker = |namespace: &str, names| PickerSpec {
-        pool: "pool".into(),
-        namespace: namespace.into(),
-        variants: Vec::new(),
-        names,
-        flow_control: true,
-    };
+    let picker =
+        |namespace: &str, names| PickerSpec { names, ..PickerSpec::new("pool", namespace) };
     let pickers = vec![
         picker("v1", PickerNames::Legacy),
         picker("v0", PickerNames::Router),

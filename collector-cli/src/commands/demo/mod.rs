@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use collector_config::{Loaded, Loader};
 use collector_core::text::counted;
-use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel, duration};
+use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, duration};
 use collector_engine::CachingCollector;
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
 use tokio::signal::unix::SignalKind;
@@ -33,6 +33,7 @@ use self::prometheus::Prometheus;
 use self::readers::{Latencies, read};
 use self::report::report;
 use self::shown::Shown;
+use super::get::read_all;
 use super::settings::{Verbosity, format, log_flags, start_log};
 use crate::args::{DemoArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
@@ -173,14 +174,7 @@ async fn once(
     models: &[ModelRef],
     format: Format,
 ) -> Result<Exit, Failure> {
-    let reads = models.iter().map(|model| async {
-        TrackedModel {
-            replicas: collector.collect_replica_metrics(model).await,
-            model: model.clone(),
-            allocations: Vec::new(),
-        }
-    });
-    let tracked = futures_util::future::join_all(reads).await;
+    let tracked = read_all(collector, models.to_vec()).await;
     let mut text = String::new();
     if format == Format::Json {
         let items = tracked.iter().map(|tracked| replicas_item(tracked, clock.wall()));

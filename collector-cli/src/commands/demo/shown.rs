@@ -8,7 +8,8 @@ use collector_core::text::counted;
 use collector_core::{Allocation, CollectError, ModelRef, Reading, Replicas, TrackedModel};
 
 use crate::commands::totals::{mean_usage, total_queue, total_running};
-use crate::output::{ErrorDocument, UNKNOWN, printable};
+use crate::output::cells::{age, known, whole, whole_percent};
+use crate::output::{ErrorDocument, printable};
 
 /// What is shown of one model.
 pub(super) struct Shown {
@@ -56,31 +57,25 @@ impl Shown {
         let Replicas { replicas, backend, partial, .. } = reading.value();
         let _ = write!(
             line,
-            "{}, {:.1}s old, from {}, {}",
+            "{}, {} old, from {}, {}",
             reading.freshness(),
-            reading.age().as_secs_f64(),
+            age(reading.age()),
             printable(backend.as_str()),
             counted(replicas.len(), "pod", "pods"),
         );
         if *partial {
             line.push_str(" and perhaps more");
         }
-        let known = |value: Option<f64>| {
-            value.map_or_else(|| UNKNOWN.to_owned(), |value| format!("{value:.0}"))
-        };
-        let whole = |count: Option<u64>| {
-            count.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string())
-        };
-        let usage = mean_usage(replicas).map(|usage| usage * 100.0);
-        let usage = usage.map_or_else(|| UNKNOWN.to_owned(), |usage| format!("{usage:.0}%"));
+        let rounded = |value: Option<f64>| known(value, |value| format!("{value:.0}"));
+        let usage = known(mean_usage(replicas), whole_percent);
         let allocation = self.allocation.as_ref().map(Reading::value);
         let _ = write!(
             line,
             ", queue {}, KV cache {usage}, running {}, requests/min {}, first token {} ms",
             whole(total_queue(replicas)),
             whole(total_running(replicas)),
-            known(allocation.and_then(|allocation| allocation.load.arrival_rate)),
-            known(allocation.and_then(|allocation| allocation.ttft_average)),
+            rounded(allocation.and_then(|allocation| allocation.load.arrival_rate)),
+            rounded(allocation.and_then(|allocation| allocation.ttft_average)),
         );
         line
     }

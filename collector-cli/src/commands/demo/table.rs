@@ -13,7 +13,8 @@ use super::history::{History, SAMPLES, Trends};
 use super::line::{Line, Style};
 use super::shown::Shown;
 use crate::commands::totals::{mean_usage, total_queue, total_running};
-use crate::output::{ErrorDocument, Signs, UNKNOWN, printable, shortened};
+use crate::output::cells::{self, age, known, name, whole_percent};
+use crate::output::{ErrorDocument, Signs, printable, shortened};
 
 /// Columns of a name that the most important figures leave it, and more than which it never gets while
 /// a figure could be shown.
@@ -69,15 +70,15 @@ struct PodCells<'a> {
 /// All columns, in the order in which they stand.
 static COLUMNS: [Column; 14] = columns! {
     "NAMESPACE", 11: Kind::Figure(
-        |model| plain(printable(model.shown.model.namespace.as_str()).to_string()),
+        |model| plain(name(&model.shown.model.namespace)),
         |_| blank(),
     );
     /// STATUS: whether a reading is recent enough to decide from.
     "STATUS", 2: Kind::Figure(|model| status(model.reading.freshness()), |pod| state(pod.replica));
     /// AGE: time since its oldest value was sampled.
     "AGE", 3: Kind::Figure(
-        |model| plain(seconds(model.reading.age())),
-        |pod| plain(seconds(pod.reading.age_of(pod.replica.sampled_at))),
+        |model| plain(age(model.reading.age())),
+        |pod| plain(age(pod.reading.age_of(pod.replica.sampled_at))),
     );
     /// PODS: live replicas.
     "PODS", 5: Kind::Figure(
@@ -359,7 +360,7 @@ fn pod_name(replica: &ReplicaMetrics) -> String {
 
 fn rate(model: &ModelCells<'_>, of: impl Fn(&Allocation) -> Option<f64>) -> Cell {
     let value = model.shown.allocation.as_ref().and_then(|reading| of(reading.value()));
-    plain(value.map_or_else(|| UNKNOWN.to_owned(), |value| format!("{value:.0}")))
+    plain(known(value, |value| format!("{value:.0}")))
 }
 
 fn status(freshness: Freshness) -> Cell {
@@ -388,13 +389,9 @@ fn blank() -> Cell {
 }
 
 fn whole(count: Option<u64>) -> Cell {
-    plain(count.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string()))
+    plain(cells::whole(count))
 }
 
 fn percent(share: Option<f64>) -> Cell {
-    plain(share.map_or_else(|| UNKNOWN.to_owned(), |share| format!("{:.0}%", share * 100.0)))
-}
-
-fn seconds(age: Duration) -> String {
-    format!("{:.1}s", age.as_secs_f64())
+    plain(known(share, whole_percent))
 }

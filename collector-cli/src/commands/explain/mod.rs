@@ -15,7 +15,7 @@ use super::settings::{Settings, Verbosity, format};
 use crate::args::{Format, GlobalArgs, ModelArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{
-    ExplainDocument, ExplainedPace, Look, PaceDocument, explain_table, print, shown,
+    ExplainDocument, ExplainedPace, PaceDocument, TracedFetch, explain_table, print, shown,
 };
 
 pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ModelArgs) -> Result<Exit, Failure> {
@@ -51,7 +51,7 @@ async fn pace(
 pub(super) struct Traced {
     reading: Result<Reading<Replicas>, CollectError>,
     /// The last fetch from each backend, in order of preference.
-    pub(super) looks: Vec<Look>,
+    pub(super) fetches: Vec<TracedFetch>,
     collector: CachingCollector,
 }
 
@@ -68,22 +68,22 @@ pub(super) async fn traced(
     let builder = config.builder_over(traced, Arc::clone(&settings.clock))?.at_once();
     let collector = builder.build().map_err(ConfigErrors::from)?;
     let reading = collector.collect_replica_metrics(model).await;
-    let looks = tracers.iter().map(|tracer| tracer.last_look(model)).collect();
-    Ok(Traced { reading, looks, collector })
+    let fetches = tracers.iter().map(|tracer| tracer.last_fetch(model)).collect();
+    Ok(Traced { reading, fetches, collector })
 }
 
 async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Result<Exit, Failure> {
     let model = args.model()?;
     let backends = settings.backends()?;
     settings.before_a_read(Some(&model.namespace)).await?;
-    let Traced { reading, looks, collector } = traced(settings, backends, &model).await?;
+    let Traced { reading, fetches, collector } = traced(settings, backends, &model).await?;
     let states = collector.state().backends;
     let (now, wall) = (settings.clock.now(), settings.clock.wall());
     let pace = pace(&settings.loaded.config, &model, &collector).await;
-    let document = ExplainDocument::of(&model, &reading, &looks, &states, pace, now, wall);
+    let document = ExplainDocument::of(&model, &reading, &fetches, &states, pace, now, wall);
     print(&shown(format, &document, || explain_table(&document, format == Format::Wide)))?;
     match reading {
         Ok(_) => Ok(Exit::Success),
-        Err(error) => Err(Failure::from(error).told_on_stdout()),
+        Err(error) => Err(Failure::from(error).shown_on_stdout()),
     }
 }

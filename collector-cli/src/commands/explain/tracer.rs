@@ -10,29 +10,29 @@ use collector_core::{
     PageGauges, Probe, ProbeAsk, Supports, TraceRow, VariantDirectory,
 };
 
-use crate::output::{Look, Looked};
+use crate::output::{FetchOutcome, TracedFetch};
 
 /// Wraps a backend.
 pub(super) struct Tracer {
     backend: Arc<dyn Backend>,
-    looks: Mutex<HashMap<ModelRef, (Looked, Vec<TraceRow>)>>,
+    fetches: Mutex<HashMap<ModelRef, (FetchOutcome, Vec<TraceRow>)>>,
 }
 
 impl Tracer {
     pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, looks: Mutex::default() }
+        Self { backend, fetches: Mutex::default() }
     }
 
     /// The last fetch of a model.
-    pub(super) fn last_look(&self, model: &ModelRef) -> Look {
+    pub(super) fn last_fetch(&self, model: &ModelRef) -> TracedFetch {
         let (outcome, rows) =
-            self.lock().remove(model).unwrap_or_else(|| (Looked::NotYet, Vec::new()));
-        Look { backend: self.backend.name().into(), outcome, rows }
+            self.lock().remove(model).unwrap_or_else(|| (FetchOutcome::NotYet, Vec::new()));
+        TracedFetch { backend: self.backend.name().into(), outcome, rows }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ModelRef, (Looked, Vec<TraceRow>)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ModelRef, (FetchOutcome, Vec<TraceRow>)>> {
         // Each change is one insertion, so a panic elsewhere leaves nothing half done.
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,29 +55,33 @@ impl Backend for Tracer {
         let mut traced = ask;
         traced.trace = true;
         let result = self.backend.fetch(traced).await;
-        let mut looks = self.lock();
+        let mut fetches = self.lock();
         match &result {
             Ok(answers) => {
                 for (model, answer) in answers.iter() {
                     let (outcome, rows) = match answer {
                         Answer::Found(sample) => {
-                            (Looked::Found(sample.as_of), sample.trace.clone())
+                            (FetchOutcome::Found(sample.as_of), sample.trace.clone())
                         }
-                        Answer::Missing { as_of, .. } => (Looked::Missing(*as_of), Vec::new()),
-                        Answer::Failed(error) => (Looked::Failed(error.to_string()), Vec::new()),
+                        Answer::Missing { as_of, .. } => {
+                            (FetchOutcome::Missing(*as_of), Vec::new())
+                        }
+                        Answer::Failed(error) => {
+                            (FetchOutcome::Failed(error.to_string()), Vec::new())
+                        }
                         _ => continue,
                     };
-                    looks.insert(model.clone(), (outcome, rows));
+                    fetches.insert(model.clone(), (outcome, rows));
                 }
             }
             Err(error) => {
                 for model in ask.models {
-                    let failed = Looked::Failed(error.to_string());
-                    looks.insert(model.clone(), (failed, Vec::new()));
+                    let failed = FetchOutcome::Failed(error.to_string());
+                    fetches.insert(model.clone(), (failed, Vec::new()));
                 }
             }
         }
-        drop(looks);
+        drop(fetches);
         result
     }
 

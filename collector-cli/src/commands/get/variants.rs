@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which variants of a model are meant: by their accelerator, or all of them.
 
+use collector_config::VariantSpec;
 use collector_core::text::shortened;
 use collector_core::{ModelRef, VariantName};
 
@@ -9,12 +10,17 @@ use crate::commands::settings::Settings;
 use crate::exit::Failure;
 use crate::output::{ErrorDocument, nearest_first, quoted, variant_to_add};
 
+fn specs_of<'a>(
+    settings: &'a Settings,
+    model: &'a ModelRef,
+) -> impl Iterator<Item = &'a VariantSpec> {
+    let variants = settings.loaded.config.variants.iter();
+    variants.filter(|spec| spec.model == model.model && spec.namespace == model.namespace)
+}
+
 /// The configured variants of a model.
 pub(super) fn variants_of(settings: &Settings, model: &ModelRef) -> Vec<VariantName> {
-    let variants = settings.loaded.config.variants.iter();
-    let of_model = variants
-        .filter(|variant| variant.model == model.model && variant.namespace == model.namespace);
-    of_model.map(|variant| variant.name.clone()).collect()
+    specs_of(settings, model).map(|spec| spec.name.clone()).collect()
 }
 
 /// What a model without a configured variant is answered with.
@@ -29,13 +35,8 @@ pub(super) fn variant_on(
     model: &ModelRef,
     accelerator: &str,
 ) -> Result<VariantName, Failure> {
-    let of_model: Vec<(&VariantName, &str)> = settings
-        .loaded
-        .config
-        .variants
-        .iter()
-        .filter(|variant| variant.model == model.model && variant.namespace == model.namespace)
-        .filter_map(|variant| Some((&variant.name, variant.accelerator.as_ref()?.as_str())))
+    let of_model: Vec<(&VariantName, &str)> = specs_of(settings, model)
+        .filter_map(|spec| Some((&spec.name, spec.accelerator.as_ref()?.as_str())))
         .collect();
     let named = |fits: &dyn Fn(&str) -> bool| -> Vec<&VariantName> {
         of_model.iter().filter(|(_, known)| fits(known)).map(|(name, _)| *name).collect()

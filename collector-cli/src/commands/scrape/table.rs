@@ -12,7 +12,8 @@ use collector_epp::engines::{
 
 use super::shorten::shorten;
 use super::{Read, malformed_lines};
-use crate::output::{UNKNOWN, aligned, printable};
+use crate::output::cells::{UNKNOWN, known};
+use crate::output::{aligned, printable};
 
 /// From here on, and below its inverse, numbers are shown with an exponent.
 const DIGITS_MAX: f64 = 1e15;
@@ -102,7 +103,7 @@ fn server(page: &ServerExposition, read: &Read) -> String {
     text.push_str(&table(&columns, &page.rows));
     text.push_str(&reasons(page));
     if let Some(LoraAdapters { running, waiting, max }) = &page.lora {
-        let max = max.map_or_else(|| UNKNOWN.to_owned(), |max| max.to_string());
+        let max = known(*max, |max| max.to_string());
         let _ = writeln!(
             text,
             "\nLoRA adapters running: {}; waiting: {}; at most: {max}",
@@ -177,18 +178,15 @@ fn names(names: &[Box<str>]) -> String {
 }
 
 fn name(name: Option<&str>) -> String {
-    name.map_or_else(|| UNKNOWN.to_owned(), |name| printable(&shorten(name)).to_string())
+    known(name, |name| printable(&shorten(name)).to_string())
 }
 
 /// Whole numbers as such, others to the hundredth.
 fn number(value: Option<f64>) -> String {
-    value.map_or_else(
-        || UNKNOWN.to_owned(),
-        |value| {
-            let fits = value.is_finite() && value.abs() < DIGITS_MAX && value.fract() != 0.0;
-            if fits { format!("{value:.2}") } else { exact(value) }
-        },
-    )
+    known(value, |value| {
+        let fits = value.is_finite() && value.abs() < DIGITS_MAX && value.fract() != 0.0;
+        if fits { format!("{value:.2}") } else { exact(value) }
+    })
 }
 
 /// A number as it stands on a page, in no more digits than it needs.

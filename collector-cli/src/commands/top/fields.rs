@@ -3,8 +3,8 @@
 
 use collector_core::{BackendName, Field, Reading, ReplicaMetrics, Replicas, TraceRow};
 
-use super::view::{age, percent};
-use crate::output::{Look, UNKNOWN, printable};
+use crate::output::cells::{UNKNOWN, age, name, optional, whole_percent};
+use crate::output::{TracedFetch, printable};
 
 /// The fields that are shown.
 pub(super) const FIELDS: [Field; 7] = [
@@ -25,22 +25,22 @@ pub(super) struct FieldRow {
     pub(super) about: String,
 }
 
-/// Describes the fields of a pod. `looks` are the fetches behind it, as far as they are known.
+/// Describes the fields of a pod. `fetches` are those behind it, as far as they are known.
 pub(super) fn fields(
     reading: &Reading<Replicas>,
     pod: &ReplicaMetrics,
-    looks: Option<&Result<Vec<Look>, String>>,
+    fetches: Option<&Result<Vec<TracedFetch>, String>>,
 ) -> Vec<FieldRow> {
-    FIELDS.iter().map(|field| row(*field, reading, pod, looks)).collect()
+    FIELDS.iter().map(|field| row(*field, reading, pod, fetches)).collect()
 }
 
 fn row(
     field: Field,
     reading: &Reading<Replicas>,
     pod: &ReplicaMetrics,
-    looks: Option<&Result<Vec<Look>, String>>,
+    fetches: Option<&Result<Vec<TracedFetch>, String>>,
 ) -> FieldRow {
-    let (name, value) = shown(field, pod);
+    let (title, value) = shown(field, pod);
     let mark = pod.marks.iter().find(|mark| mark.field == field);
     let backend = mark.map_or(&reading.value().backend, |mark| &mark.backend);
     let sampled_at = mark.map_or(pod.sampled_at, |mark| mark.sampled_at);
@@ -49,27 +49,27 @@ fn row(
         let reason = pod.reasons.get(field).or_else(|| failed.get(field));
         let reason = reason.map_or("it was not measured", |reason| reason.as_ref());
         let unknown = || UNKNOWN.to_owned();
-        let cells = [name.to_owned(), unknown(), unknown(), unknown(), unknown()];
-        return FieldRow { cells, about: format!("{name}: {}", printable(reason)) };
+        let cells = [title.to_owned(), unknown(), unknown(), unknown(), unknown()];
+        return FieldRow { cells, about: format!("{title}: {}", printable(reason)) };
     };
-    let (series, about) = match looks {
+    let (series, about) = match fetches {
         None => (UNKNOWN.to_owned(), "its series is being looked for".to_owned()),
         Some(Err(why)) => (UNKNOWN.to_owned(), printable(why).to_string()),
-        Some(Ok(looks)) => match source(field, pod, backend, looks) {
+        Some(Ok(fetches)) => match source(field, pod, backend, fetches) {
             Some(trace) => source_text(trace),
             None => (UNKNOWN.to_owned(), "its backend does not tell the series".to_owned()),
         },
     };
-    let from = printable(backend.as_str()).to_string();
-    let cells = [name.to_owned(), value, from, age(reading.age_of(sampled_at)), series];
-    FieldRow { cells, about: format!("{name}: {about}") }
+    let age = age(reading.age_of(sampled_at));
+    let cells = [title.to_owned(), value, name(backend), age, series];
+    FieldRow { cells, about: format!("{title}: {about}") }
 }
 
 /// The name of a field, and its value if it is known.
 fn shown(field: Field, pod: &ReplicaMetrics) -> (&'static str, Option<String>) {
     let whole = |count: Option<u64>| count.map(|count| count.to_string());
     let tenths = |value: Option<f64>| value.map(|value| format!("{value:.1}"));
-    let share = |share: Option<f64>| share.map(percent);
+    let share = |share: Option<f64>| share.map(whole_percent);
     match field {
         Field::CacheConfig => ("totalKvCapacityTokens", whole(pod.total_kv_capacity_tokens())),
         field => {
@@ -92,19 +92,18 @@ fn source<'a>(
     field: Field,
     pod: &ReplicaMetrics,
     backend: &BackendName,
-    looks: &'a [Look],
+    fetches: &'a [TracedFetch],
 ) -> Option<&'a TraceRow> {
-    let rows = &looks.iter().find(|look| look.backend == *backend)?.rows;
+    let rows = &fetches.iter().find(|fetch| fetch.backend == *backend)?.rows;
     let of = |name| rows.iter().find(move |row| row.field == field && row.pod.as_ref() == name);
     of(Some(&pod.pod_name)).or_else(|| of(None))
 }
 
 fn source_text(trace: &TraceRow) -> (String, String) {
     let asked = printable(&trace.asked);
-    let matched = trace.matched.as_ref().map(|name| printable(name).to_string());
     let raw = trace.raw.map_or_else(|| "no number".to_owned(), |raw| raw.to_string());
     (
-        matched.unwrap_or_else(|| UNKNOWN.to_owned()),
+        optional(trace.matched.as_ref()),
         format!("when this was opened, the server wrote {raw}; asked: {asked}"),
     )
 }

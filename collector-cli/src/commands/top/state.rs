@@ -7,7 +7,7 @@ use collector_core::{CollectError, ModelRef, PodName, Reading, ReplicaMetrics, R
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::commands::totals::{mean_usage, total_queue, total_running};
-use crate::output::Look;
+use crate::output::TracedFetch;
 
 /// Longest filter that can be typed.
 const LONGEST_FILTER: usize = 100;
@@ -42,7 +42,7 @@ pub(super) struct Read {
 /// The fetches behind the fields of a model, or why there are none.
 pub(super) struct Traced {
     pub(super) model: ModelRef,
-    pub(super) looks: Result<Vec<Look>, String>,
+    pub(super) fetches: Result<Vec<TracedFetch>, String>,
 }
 
 /// What rows are ordered by.

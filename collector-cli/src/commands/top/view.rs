@@ -17,7 +17,8 @@ use ratatui::widgets::{
 use super::fields::{self, FieldRow};
 use super::state::{Mode, Row, State};
 use crate::commands::totals::{mean_usage, total_queue, total_running};
-use crate::output::{ErrorDocument, Signs, UNKNOWN, printable, shortened, status_without_reading};
+use crate::output::cells::{UNKNOWN, age, known, name, optional, whole, whole_percent};
+use crate::output::{ErrorDocument, Signs, printable, shortened, status_without_reading};
 
 /// The keys, as the help shows them.
 const KEYS: [(&str, &str); 9] = [
@@ -150,7 +151,7 @@ fn opened_fields(state: &State, row: &Row) -> Vec<FieldRow> {
     let pod = state.pod.as_ref().and_then(|name| row.pod(name));
     let (Some(pod), Ok(reading)) = (pod, &row.reading) else { return Vec::new() };
     let traced = state.traced.as_ref().filter(|traced| traced.model == row.model);
-    fields::fields(reading, pod, traced.map(|traced| &traced.looks))
+    fields::fields(reading, pod, traced.map(|traced| &traced.fetches))
 }
 
 /// A table of the columns that fit, with a mark on a row.
@@ -253,7 +254,7 @@ fn model_cells(row: &Row) -> [String; 8] {
     // A sum of some pods is marked wherever it is shown: a narrow terminal has no column of pods.
     let is_partial = row.reading.as_ref().is_ok_and(|reading| reading.value().partial);
     let more = if is_partial { "+" } else { "" };
-    let sum = |count| shown(count, |count| format!("{}{more}", whole(count)));
+    let sum = |count: Option<u64>| known(count, |count| format!("{count}{more}"));
     let (status, known_age, pods) = match &row.reading {
         Ok(reading) => {
             let pods = format!("{}{more}", replicas.len());
@@ -262,27 +263,26 @@ fn model_cells(row: &Row) -> [String; 8] {
         Err(error) => (status_without_reading(error), UNKNOWN.to_owned(), UNKNOWN.to_owned()),
     };
     [
-        printable(row.model.model.as_str()).to_string(),
-        printable(row.model.namespace.as_str()).to_string(),
+        name(&row.model.model),
+        name(&row.model.namespace),
         status.to_owned(),
         known_age,
         pods,
         sum(total_queue(replicas)),
-        shown(mean_usage(replicas), percent),
+        known(mean_usage(replicas), whole_percent),
         sum(total_running(replicas)),
     ]
 }
 
 fn pod_cells(reading: Option<&Reading<Replicas>>, pod: &ReplicaMetrics) -> [String; 7] {
-    let name = |name: &str| printable(name).to_string();
     [
-        name(pod.pod_name.as_str()),
-        shown(pod.variant_name.as_ref(), |variant| name(variant.as_str())),
+        name(&pod.pod_name),
+        optional(pod.variant_name.as_ref()),
         pod.state.as_str().to_owned(),
-        shown(reading, |reading| age(reading.age_of(pod.sampled_at))),
-        shown(pod.queue_length, whole),
-        shown(pod.kv_cache_usage, percent),
-        shown(pod.running_requests, whole),
+        known(reading, |reading| age(reading.age_of(pod.sampled_at))),
+        whole(pod.queue_length),
+        known(pod.kv_cache_usage, whole_percent),
+        whole(pod.running_requests),
     ]
 }
 
@@ -292,23 +292,6 @@ fn color_of(reading: &Result<Reading<Replicas>, CollectError>) -> Color {
         Ok(Freshness::Stale) => Color::Yellow,
         Ok(Freshness::Unavailable) | Err(_) => Color::Red,
     }
-}
-
-/// A value, or the sign of one that was not measured.
-fn shown<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
-    value.map_or_else(|| UNKNOWN.to_owned(), text)
-}
-
-fn whole(count: u64) -> String {
-    count.to_string()
-}
-
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
-}
-
-pub(super) fn age(age: Duration) -> String {
-    format!("{:.1}s", age.as_secs_f64())
 }
 
 #[cfg(test)]

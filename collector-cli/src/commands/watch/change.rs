@@ -9,7 +9,8 @@ use collector_core::{CollectError, ModelRef, Reading, ReplicaMetrics, Replicas};
 use serde_json::Value;
 
 use crate::commands::totals::{mean_usage, total_queue, total_running};
-use crate::output::{ErrorDocument, UNKNOWN, printable, signs};
+use crate::output::cells::{optional, percent, whole};
+use crate::output::{ErrorDocument, printable, signs};
 
 /// How many pods a line names.
 const NAMED: usize = 8;
@@ -23,10 +24,7 @@ const VALUES: [Shown; 5] = [
     ("KV", |replica| percent(replica.kv_cache_usage)),
     ("running", |replica| whole(replica.running_requests)),
     ("state", |replica| replica.state.as_str().to_owned()),
-    ("variant", |replica| {
-        let variant = replica.variant_name.as_ref();
-        variant.map_or_else(|| UNKNOWN.to_owned(), |name| printable(name.as_str()).to_string())
-    }),
+    ("variant", |replica| optional(replica.variant_name.as_ref())),
 ];
 
 /// What a line shows of a model. Ages are left out.
@@ -169,14 +167,6 @@ pub(super) fn without_ages(document: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(without_ages),
         _ => {}
     }
-}
-
-fn whole(count: Option<u64>) -> String {
-    count.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string())
-}
-
-fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| UNKNOWN.to_owned(), |share| format!("{:.1}%", share * 100.0))
 }
 
 #[cfg(test)]

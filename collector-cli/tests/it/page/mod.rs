@@ -8,14 +8,14 @@ mod pictures;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::time::Duration;
 
-use collector_sim::{Faults, FleetServer, FleetSpec, Gauges, Load, VariantSpec};
+use collector_sim::{Faults, FleetServer, Gauges};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use self::browser::Browser;
 use crate::faults::server::{Reply, Server};
+use crate::pods::{busy_fleet, targets};
 use crate::process::{Served, collector};
 
 /// Names that try to be markup, to turn the text around them, and to be two lines.
@@ -34,32 +34,14 @@ fn serve(config: &str) -> (Served, NamedTempFile) {
     (Served::start(collector().arg("--config").arg(file.path())), file)
 }
 
-fn target(url: &str, pod: &str) -> String {
-    format!("{{ url = \"{url}/metrics\", namespace = \"prod\", pod = \"{pod}\" }},\n")
-}
-
 /// `serve` on simulated pods, with a page that is refreshed at once and readings that are soon stale.
 fn serve_fleet(fleet: &FleetServer) -> (Served, NamedTempFile) {
     let mut config =
         "backend = \"scrape\"\n[cache.freshness]\nfresh_threshold = \"3s\"\n".to_owned();
     config +=
         "[[variants]]\nname = \"m\"\nnamespace = \"prod\"\nmodel = \"org/model\"\npods = \"m-*\"\n";
-    config += "[scrape]\nscrape_interval = \"300ms\"\ntargets = [\n";
-    for it in fleet.targets() {
-        config += &target(&format!("http://{}", it.address), &it.pod);
-    }
-    serve(&(config + "]\n"))
-}
-
-async fn fleet() -> FleetServer {
-    let load = Load { requests_per_minute: 3600.0, ..Load::default() };
-    let variant = VariantSpec { pods: 3, load, ..VariantSpec::new("m", "org/model", "prod") };
-    let spec = FleetSpec {
-        warm_up: Duration::from_secs(60),
-        variants: vec![variant],
-        ..FleetSpec::default()
-    };
-    FleetServer::start(spec).await.unwrap()
+    config += "[scrape]\nscrape_interval = \"300ms\"\n";
+    serve(&(config + &targets(fleet)))
 }
 
 /// `serve` on one pod for every 200 of these names, whose page tells of all of them.
@@ -81,7 +63,12 @@ fn serve_names(names: &[String], pod_name: &str) -> (Served, NamedTempFile) {
         let pod = Server::start(move |_| {
             Reply::status(200, page.clone()).header("Content-Type", "text/plain; version=0.0.4")
         });
-        config += &target(&pod.url(), &format!("{pod_name}-{index}"));
+        let url = pod.url();
+        writeln!(
+            config,
+            "{{ url = \"{url}/metrics\", namespace = \"prod\", pod = \"{pod_name}-{index}\" }},"
+        )
+        .unwrap();
     }
     serve(&(config + "]\n"))
 }
@@ -98,7 +85,7 @@ const ROWS: &str = "[...document.querySelectorAll('#models tbody tr[id]')]";
 #[tokio::test(flavor = "multi_thread")]
 async fn it_shows_values_and_a_backend_that_stops_and_a_collector_that_is_gone() {
     let Some(browser) = Browser::start() else { return };
-    let fleet = fleet().await;
+    let fleet = busy_fleet().await;
     let (served, _config) = serve_fleet(&fleet);
     browser.open(&url(&served));
     browser.wait_for("document.querySelector('td.rate')?.textContent > '0'");
@@ -328,7 +315,7 @@ fn of_a_thousand_models_only_those_seen_are_drawn() {
 async fn axe_finds_nothing() {
     let Some(browser) = Browser::start() else { return };
     let Some(axe) = browser::axe() else { return };
-    let fleet = fleet().await;
+    let fleet = busy_fleet().await;
     let (served, _config) = serve_fleet(&fleet);
     let check = |what: &str| {
         let found = browser.run(

@@ -12,6 +12,7 @@ use collector_sim::{
 
 use super::browser::Browser;
 use super::{serve, url};
+use crate::pods::targets;
 
 /// Name, model, namespace, pods, requests a minute, KV blocks, greatest batch.
 type Row = (&'static str, &'static str, &'static str, u32, f64, u32, u32);
@@ -65,16 +66,7 @@ async fn the_pictures_show_the_page_as_it_is() {
         .unwrap();
         writeln!(config, "pods = \"{name}-*\"\naccelerator = \"H100\"").unwrap();
     }
-    config += "[scrape]\ntargets = [\n";
-    for it in fleet.targets() {
-        writeln!(
-            config,
-            "{{ url = \"http://{}/metrics\", namespace = {:?}, pod = {:?} }},",
-            it.address, it.namespace, it.pod
-        )
-        .unwrap();
-    }
-    let (served, _config) = serve(&(config + "]\n"));
+    let (served, _config) = serve(&(config + "[scrape]\n" + &targets(&fleet)));
     browser.hide_scroll_bars();
     browser.size(1000, 600);
     browser.open(&url(&served));

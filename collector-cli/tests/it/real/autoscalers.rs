@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collector_sim::{EngineKind, FleetSpec, MetricNames, PickerNames, PickerSpec};
+use collector_sim::{EngineKind, FleetSpec, MetricNames, PickerSpec};
 use serde_json::Value;
 
 use super::fixture::{World, variant};
@@ -24,13 +24,7 @@ impl Fixture {
         let mixed = [variant("mixed-new", "mixed"), old];
         let others = [variant("llama", "llama"), variant("org-llama", "org/llama"), qwen];
         let variants = others.into_iter().chain(mixed).collect();
-        let picker = PickerSpec {
-            pool: "pool".to_owned(),
-            namespace: "prod".to_owned(),
-            variants: Vec::new(),
-            names: PickerNames::default(),
-            flow_control: true,
-        };
+        let picker = PickerSpec::new("pool", "prod");
         let spec = FleetSpec { variants, pickers: vec![picker], ..FleetSpec::default() };
         let world = World::of(spec).await?;
         // The endpoint picker too.

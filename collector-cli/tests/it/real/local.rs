@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! PromQL queries over pods that the daemon scrapes itself: with no Prometheus, and beside one.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use collector_sim::{Faults, FleetServer, FleetSpec, Gauges, VariantSpec};
@@ -9,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::fixture::{World, eventually};
+use crate::pods::targets;
 use crate::process::{Answer, Served, collector};
 
 /// A `collector serve` that scrapes pods of the namespace `prod`, and has a PromQL API.
@@ -20,19 +20,11 @@ struct Fixture {
 impl Fixture {
     fn start(fleet: &FleetServer, backend: &str, more: &str) -> Self {
         let mut toml = format!("backend = {backend}\n[promql]\nenabled = true\n{more}\n");
-        toml.push_str(
-            "[scrape]\nscrape_interval = \"300ms\"\nidle_interval = \"300ms\"\ntargets = [\n",
-        );
-        for target in fleet.targets() {
-            let _ = writeln!(
-                toml,
-                "{{ url = \"http://{}/metrics\", namespace = \"prod\", pod = \"{}\" }},",
-                target.address, target.pod
-            );
-        }
+        toml.push_str("[scrape]\nscrape_interval = \"300ms\"\nidle_interval = \"300ms\"\n");
+        toml.push_str(&targets(fleet));
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("collector.toml");
-        std::fs::write(&config, toml + "]\n").unwrap();
+        std::fs::write(&config, toml).unwrap();
         Self { served: Served::start(collector().arg("--config").arg(config)), _folder: folder }
     }
 

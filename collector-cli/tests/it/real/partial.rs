@@ -5,10 +5,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
 use tempfile::TempDir;
 
 use super::fixture::{World, eventually, variant};
+use crate::pods::target_file;
 use crate::process::{Answer, Served, collector};
 
 const ALL: &str = r#"sum(vllm:num_requests_running{namespace="prod"})"#;
@@ -59,20 +59,9 @@ impl Fixture {
 }
 
 fn write_targets(world: &World, folder: &TempDir) {
-    let targets: Vec<_> = world
-        .fleet
-        .targets()
-        .iter()
-        .map(|target| {
-            json!({
-                "targets": [target.address.to_string()],
-                "labels": {"namespace": target.namespace, "pod": target.pod},
-            })
-        })
-        .collect();
     // In one step, as such files are written.
     let new: PathBuf = folder.path().join("targets.new");
-    std::fs::write(&new, json!(targets).to_string()).unwrap();
+    std::fs::write(&new, target_file(&world.fleet)).unwrap();
     std::fs::rename(&new, folder.path().join("targets.json")).unwrap();
 }
 

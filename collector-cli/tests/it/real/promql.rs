@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use collector_sim::{Faults, FleetSpec, PickerNames, PickerSpec, VariantSpec};
+use collector_sim::{Faults, FleetSpec, PickerSpec, VariantSpec};
 use serde_json::Value;
 
 use super::fixture::{World, eventually, variant};
@@ -160,13 +160,8 @@ async fn in_an_outage_the_last_answer_is_returned_until_it_is_too_old() {
 async fn an_idle_endpoint_picker_is_zero_and_an_absent_one_is_not() {
     // The endpoint picker has no flow of the idle model, like a real one that has removed it.
     let (idle, other) = (variant("idle", "org/idle"), variant("other", "org/other"));
-    let picker = PickerSpec {
-        pool: "pool".to_owned(),
-        namespace: "prod".to_owned(),
-        variants: vec!["other".to_owned()],
-        names: PickerNames::default(),
-        flow_control: true,
-    };
+    let picker =
+        PickerSpec { variants: vec!["other".to_owned()], ..PickerSpec::new("pool", "prod") };
     let spec =
         FleetSpec { variants: vec![idle, other], pickers: vec![picker], ..FleetSpec::default() };
     let Some(fixture) = Fixture::of(World::of(spec).await, "") else { return };

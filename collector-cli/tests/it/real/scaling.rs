@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use collector_sim::{Faults, FleetSpec, PickerNames, PickerSpec};
+use collector_sim::{Faults, FleetSpec, PickerSpec};
 
 use super::fixture::{World, eventually, variant};
 use super::promql::Fixture;
@@ -45,13 +45,8 @@ const IDLE: [u32; 3] = [1, 0, 0];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keda_scales_to_zero_by_what_is_known_alone() {
-    let picker = PickerSpec {
-        pool: "pool".to_owned(),
-        namespace: "prod".to_owned(),
-        variants: vec!["other".to_owned()],
-        names: PickerNames::default(),
-        flow_control: true,
-    };
+    let picker =
+        PickerSpec { variants: vec!["other".to_owned()], ..PickerSpec::new("pool", "prod") };
     let spec = FleetSpec {
         variants: vec![variant("idle", "org/idle"), variant("other", "org/other")],
         pickers: vec![picker],

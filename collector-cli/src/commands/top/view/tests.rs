@@ -11,7 +11,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::state::{Read, Traced};
 use super::*;
-use crate::output::{Look, Looked, UNICODE};
+use crate::output::{FetchOutcome, TracedFetch, UNICODE};
 
 const NOW: Tick = Tick::from_nanos(1_000_000_000_000);
 
@@ -182,9 +182,13 @@ fn a_field_has_its_value_backend_age_and_series_or_the_reason_why_not() {
         asked_at: NOW,
         answered_at: NOW,
     };
-    let look = Look { backend: "prometheus".into(), outcome: Looked::Found(NOW), rows: vec![row] };
+    let fetch = TracedFetch {
+        backend: "prometheus".into(),
+        outcome: FetchOutcome::Found(NOW),
+        rows: vec![row],
+    };
     let model = ModelRef::new("org/busy", "prod");
-    state.traced = Some(Traced { model: model.clone(), looks: Ok(vec![look]) });
+    state.traced = Some(Traced { model: model.clone(), fetches: Ok(vec![fetch]) });
     assert_eq!(line(&mut state, 2), "> queueLength 7 prometheus 1.0s vllm:num_requests_waiting");
     let about = "queueLength: when this was opened, the server wrote 7; asked:";
     assert!(screen(&mut state, 80, 24).iter().any(|line| line.starts_with(about)));
@@ -192,7 +196,7 @@ fn a_field_has_its_value_backend_age_and_series_or_the_reason_why_not() {
     let why = "runningRequests: it was not measured";
     assert!(screen(&mut state, 80, 24).iter().any(|line| line == why));
     press(&mut state, "kk");
-    state.traced = Some(Traced { model, looks: Err("no \u{1b} answer".to_owned()) });
+    state.traced = Some(Traced { model, fetches: Err("no \u{1b} answer".to_owned()) });
     let why = "queueLength: no \\u{1b} answer";
     assert!(screen(&mut state, 80, 24).iter().any(|line| line == why));
 }
