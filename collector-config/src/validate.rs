@@ -221,12 +221,13 @@ fn check_listen(config: &CollectorConfig, findings: &mut Findings<'_>) {
     }
 }
 
-/// Whether one process cannot listen on both addresses.
+/// Whether one process cannot listen on both addresses. `[::]` is every address, also those of IPv4.
 fn exclude_each_other(one: SocketAddr, other: SocketAddr) -> bool {
-    let is_every = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() == other.port()
-        && one.port() != 0
-        && (one.ip() == other.ip() || is_every && one.is_ipv4() == other.is_ipv4())
+    let includes = |all: SocketAddr, one: SocketAddr| {
+        all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4())
+    };
+    let is_one_port = one.port() == other.port() && one.port() != 0;
+    is_one_port && (one.ip() == other.ip() || includes(one, other) || includes(other, one))
 }
 
 /// The files of TLS that go together.

@@ -27,6 +27,8 @@ struct Anchor {
     /// The labels that it has in common with them, in addition to those of the scrape configuration.
     labels: &'static [&'static str],
     strength: Strength,
+    /// Every exporter has it.
+    is_any_exporter: bool,
 }
 
 /// The fields of a built-in [`Anchor`].
@@ -70,6 +72,7 @@ impl Anchors {
             name: (*name).to_owned(),
             labels,
             strength: *strength,
+            is_any_exporter: *name == UP,
         });
         Self(anchors.collect())
     }
@@ -86,7 +89,8 @@ impl Anchors {
         strength: Strength,
     ) -> Result<(), regex::Error> {
         let (metrics, name) = (whole(metrics)?, name.to_owned());
-        self.0.insert(0, Anchor { metrics, name, labels: &[], strength });
+        let anchor = Anchor { metrics, name, labels: &[], strength, is_any_exporter: false };
+        self.0.insert(0, anchor);
         Ok(())
     }
 
@@ -99,7 +103,8 @@ impl Anchors {
         let mut name = anchor.metrics.replace(metric, &anchor.name).into_owned();
         // Some exporter is always up, so it or its namespace must be named; else other series of the metric prove that its
         // own is.
-        if name == UP && !selector.names_exporter() && !selector.names_namespace() {
+        let is_named = selector.names_exporter() || selector.names_namespace();
+        if anchor.is_any_exporter && !is_named {
             metric.clone_into(&mut name);
         }
         // A strong anchor turns nothing into 0: a matcher that may be misspelt must hold for it as well.

@@ -128,6 +128,9 @@ pub(crate) fn incomplete(body: &[u8]) -> Option<String> {
     // Those of the query language are about how a query is written.
     let is_advice = |warning: &str| {
         ["PromQL info:", "PromQL warning:"].iter().any(|advice| warning.starts_with(advice))
+            || warning.ends_with("annotations omitted")
+            // Of Thanos before it stopped to say so: no store has the labels, and so no sample.
+            || warning == "No StoreAPIs matched for this query"
     };
     let warning = document.warnings.iter().find(|warning| !is_advice(warning));
     let partial = || document.is_partial.then(|| "it says so itself".to_owned());

@@ -42,7 +42,7 @@ const FAILURE_TTL: Duration = Duration::from_secs(1);
 /// The largest difference between the time of a query and ours that counts as now: clients send whole seconds, and
 /// clocks differ.
 const NOW: Duration = Duration::from_secs(30);
-/// The longest time ago that may come from a wrong clock. Any time to come does.
+/// The longest time ago that may come from a wrong clock. A time in the future always does.
 const WRONG_CLOCK: Duration = Duration::from_secs(600);
 /// Concurrent requests to the server, by purpose. Others wait for a permit within their own time.
 const GUARDED_MAX: usize = 64;

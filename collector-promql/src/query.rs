@@ -357,11 +357,16 @@ fn is_aggregated(expression: &Expr) -> bool {
         Expr::Paren(inner) => is_aggregated(&inner.expr),
         Expr::Unary(inner) => is_aggregated(&inner.expr),
         Expr::Subquery(inner) => is_aggregated(&inner.expr),
-        Expr::Aggregate(AggregateExpr { op, modifier, .. }) => {
+        Expr::Aggregate(AggregateExpr { op, modifier, param, .. }) => {
             let is_by_pod = matches!(modifier, Some(LabelModifier::Include(by))
                 if by.labels.iter().any(|label| OF_PODS.contains(&label.as_str())));
             let keeps_series = ["topk", "bottomk", "limitk", "limit_ratio", "count_values"];
-            !is_by_pod && !keeps_series.contains(&op.to_string().as_str())
+            let is_first = || {
+                let one = matches!(param.as_deref(), Some(Expr::NumberLiteral(number)) if (1.0..2.0).contains(&number.val));
+                one && modifier.is_none()
+                    && ["topk", "bottomk", "limitk"].contains(&op.to_string().as_str())
+            };
+            !is_by_pod && (!keeps_series.contains(&op.to_string().as_str()) || is_first())
         }
         Expr::Call(Call { func, args }) => {
             ["scalar", "absent", "absent_over_time"].contains(&func.name)

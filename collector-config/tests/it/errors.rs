@@ -317,7 +317,14 @@ fn servers_on_one_port_are_refused() {
            FILE:4, server.listen is set in FILE:2)",
         ],
     );
-    for (server, keda) in [("127.0.0.1:9464", "[::]:9464"), ("127.0.0.1:0", "127.0.0.1:0")] {
+    check(
+        "[server]\nlisten = \"127.0.0.1:9465\"\n[keda]\nlisten = \"[::]:9465\"",
+        &[
+            "keda.listen: [::]:9465 is taken by server.listen; give each its own port (keda.listen is set in FILE:4, \
+           server.listen is set in FILE:2)",
+        ],
+    );
+    for (server, keda) in [("127.0.0.1:9464", "[::1]:9464"), ("127.0.0.1:0", "127.0.0.1:0")] {
         let file = ConfigFile::toml(&format!(
             "[server]\nlisten = \"{server}\"\n[keda]\nlisten = \"{keda}\""
         ));

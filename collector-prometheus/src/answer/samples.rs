@@ -207,7 +207,8 @@ impl<'a, 'f> Reader<'a, 'f> {
     fn warning(&mut self, warning: &str) {
         // Warnings of the query language are about how a query is written; all rows are present.
         let is_advice =
-            ["PromQL info:", "PromQL warning:"].iter().any(|it| warning.starts_with(it));
+            ["PromQL info:", "PromQL warning:"].iter().any(|it| warning.starts_with(it))
+                || warning.ends_with("annotations omitted");
         if !is_advice && self.document.warning.is_none() {
             self.document.warning = Some(warning.to_owned());
         }

@@ -91,7 +91,7 @@ impl Shared {
             let (body, content, mut matched) = if let Some(computed) = computed {
                 let mut others = probed.texts.clone();
                 others.retain(|probe| !computed.matched.contains_key(&probe.text));
-                let mut matched = self.probe(&others, question, hides_empty).await?;
+                let mut matched = self.probe(&others, question, false).await?;
                 matched.extend(computed.matched);
                 (computed.body, computed.content, matched)
             } else {
@@ -120,8 +120,9 @@ impl Shared {
                 Ok(warnings) => warnings,
                 Err(refusal) => return Ok(Outcome::Refused(Arc::new(refusal))),
             };
-            let is_empty = content == Content::NoSamples && verdict.has_data;
-            if is_empty && self.lacks_data(query, question).await? {
+            let is_empty = content == Content::NoSamples;
+            let has_all = verdict.has_data && !verdict.is_known_empty;
+            if is_empty && has_all && self.lacks_data(query, question).await? {
                 return Ok(Outcome::Refused(Arc::new(without_result())));
             }
             let given = given(query, &verdict, &body, content, self.wall());

@@ -107,7 +107,8 @@ impl Shared {
         }
         let max_age = question.max_age.unwrap_or(self.settings.max_age);
         let verdict = judge(query, selection, Terms { max_age, empty: question.empty })?;
-        if content == Content::NoSamples && verdict.has_data && lacks_data(query, selection) {
+        let has_all = verdict.has_data && !verdict.is_known_empty;
+        if content == Content::NoSamples && has_all && lacks_data(query, selection) {
             return Err(without_result());
         }
         given(query, &verdict, body, content, at)

@@ -414,6 +414,8 @@ async fn an_empty_part_does_not_hide_one_with_data() {
     let both =
         format!("{QUEUE} + sum(llm_d_epp_flow_control_pool_saturation{{namespace=\"prod\"}})");
     check_refused(&world.ask(&both).await, 503, Some(Reason::Partial), "or vector(0)");
+    let filtered = format!("({both}) > 5");
+    check_refused(&world.ask(&filtered).await, 503, Some(Reason::Partial), "or vector(0)");
     // A default around both would hide the part with data.
     let hidden = format!("({both}) or vector(0)");
     check_refused(&world.ask(&hidden).await, 503, Some(Reason::Partial), "around each part");

@@ -211,7 +211,9 @@ fn a_result_has_one_element_or_one_for_each_series() {
         ("rate(a[1m])", false),
         ("avg_over_time(a[1m])", false),
         ("sum by (pod) (a)", false),
-        ("topk(1, a)", false),
+        ("topk(1, a)", true),
+        ("topk(2, a)", false),
+        ("topk by (pod) (1, a)", false),
         ("a or vector(0)", false),
         ("a and sum(b)", false),
     ] {

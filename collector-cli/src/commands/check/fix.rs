@@ -220,7 +220,7 @@ spec:
         let text = fixed(WRONG);
         for says in [
             "# Mine.\n# collector check --fix: spec.fallback is now ",
-            "spec:\n  fallback: {behavior: currentReplicasIfHigher, failureThreshold: 1, replicas: 1}\n  scaleTargetRef: \
+            "spec:\n  fallback: {behavior: currentReplicasIfHigher, failureThreshold: 2, replicas: 1}\n  scaleTargetRef: \
              {name: llama}   # the deployment\n",
             "      metricType: AverageValue\n",
             "      metadata:\n        query: >\n          sum(",
@@ -251,14 +251,14 @@ spec:
             "{failureThreshold: 3, replicas: 0}",
             "{failureThreshold: 30, replicas: 1, behavior: static}",
             "{}",
-            "\n    replicas: 0\n    failureThreshold: 0",
+            "\n    replicas: 0\n    failureThreshold: 9",
             "null",
             "",
         ] {
             let text = fixed(&object(fallback));
             let value = file(&text).objects().remove(0).value;
             let fallback = &value["spec"]["fallback"];
-            assert_eq!(fallback["failureThreshold"], 0, "{text}");
+            assert_eq!(fallback["failureThreshold"], 1, "{text}");
             assert_eq!(fallback["replicas"], 1, "{text}");
             assert_eq!(fallback["behavior"], "currentReplicasIfHigher", "{text}");
         }

@@ -149,7 +149,12 @@ impl ScaledObject {
 
     /// Returns whether it scales to zero.
     fn to_zero(&self) -> bool {
-        self.min() == 0 || self.idle == Some(0)
+        (self.min() == 0 || self.idle == Some(0)) && !self.is_of_resources()
+    }
+
+    /// Returns whether all of its triggers are of CPU and memory: KEDA then keeps a replica.
+    fn is_of_resources(&self) -> bool {
+        !self.triggers.is_empty() && self.active().next().is_none()
     }
 
     /// Returns the triggers that can start the first replica and keep the last one: KEDA never takes CPU and memory for activity.

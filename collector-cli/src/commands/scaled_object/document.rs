@@ -5,7 +5,7 @@ use collector_core::ModelRef;
 use collector_keda::Signal;
 use serde::Serialize;
 
-/// The longest time without metrics is (`FAILURES` + 1) x `POLLING` seconds, which is less than `COOLDOWN`.
+/// The longest time without metrics is `FAILURES` x `POLLING` seconds, which is less than `COOLDOWN`.
 const POLLING: u32 = 15;
 const FAILURES: u32 = 3;
 const COOLDOWN: u32 = 300;

@@ -194,7 +194,9 @@ impl Server {
                 let found = match names.collect::<Option<Vec<String>>>() {
                     Some(names) if is_max => names,
                     Some(names) => vec![format!("sum({})", names.join(" or "))],
-                    None if is_max => Vec::new(),
+                    None if is_max => {
+                        single(first).map(|it| self.selector(labels, it)).into_iter().collect()
+                    }
                     None => self.sums(labels, first).unwrap_or_default(),
                 };
                 let found = found.into_iter();

@@ -86,7 +86,6 @@ pub(crate) fn allocation(
         allocation.partial |= !complete;
         let load = &loads[chosen];
         if let Some(pod) = load.without_arrivals.filter(|_| field == Field::ArrivalRate) {
-            allocation.partial = true;
             let why = load.why_unknown(field);
             let text = format!("the arrivals lack those of {pod}, which may have requests: {why}");
             allocation.warnings.push(text.into());

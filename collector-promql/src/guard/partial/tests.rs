@@ -393,7 +393,7 @@ async fn above_a_thousand_models_none_is_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_the_server_marks_as_partial_is_as_good_as_none() {
+async fn an_answer_that_the_server_marks_as_partial_is_not_used() {
     for (mark, says) in [
         (r#","warnings":["a store is down"]"#, "a store is down"),
         (r#","isPartial":true"#, "partial"),
@@ -423,7 +423,7 @@ async fn an_answer_that_the_server_marks_as_partial_is_as_good_as_none() {
         check_refused(&unknown, Reason::Backend, says);
     }
     let world = World::new();
-    *lock(&world.series.mark) = r#","warnings":["PromQL info: metric might not be a counter"]"#;
+    *lock(&world.series.mark) = r#","warnings":["PromQL info: metric might not be a counter","3 more annotations omitted"]"#;
     let reply = world.ask(SUM).await;
     assert!(text(&reply).contains(",\"2\"]"), "it lacks nothing: {}", text(&reply));
     let world = World::with(Settings { partial: Partial::Warn, ..Settings::default() });

@@ -55,6 +55,11 @@ pub(super) fn unknown(spec: &Value) -> Vec<String> {
     found
 }
 
+/// Returns whether a key has at most half of its letters wrong.
+fn is_misspelt(key: &str, nearest: &str) -> bool {
+    key.len() <= 64 && strsim::damerau_levenshtein(key, nearest) * 2 <= key.len()
+}
+
 fn unknown_in(value: &Value, place: &str, known: &[&str]) -> Vec<String> {
     let keys = value.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
     let is_unknown = |key: &&str| !known.contains(key) && !key.contains("FromEnv");
@@ -62,11 +67,13 @@ fn unknown_in(value: &Value, place: &str, known: &[&str]) -> Vec<String> {
         let belongs = [("spec", &SPEC[..]), ("the trigger", &TRIGGER), ("metadata", &METADATA)];
         let belongs = belongs.iter().find(|(_, keys)| keys.contains(&key));
         let advice = match (belongs, nearest_first(key, known.iter().copied()).first()) {
-            (Some((place, _)), _) => format!("it belongs to {place}"),
-            (None, Some(nearest)) => format!("did you mean {nearest}?"),
-            (None, None) => String::new(),
+            (Some((place, _)), _) => format!(": it belongs to {place}"),
+            (None, Some(nearest)) if is_misspelt(key, nearest) => {
+                format!(": did you mean {nearest}?")
+            }
+            (None, _) => String::new(),
         };
-        format!("KEDA 2.18 has no field {place}.{key}, so nothing reads it: {advice}")
+        format!("KEDA 2.18 has no field {place}.{key}, so nothing reads it{advice}")
     };
     keys.filter(is_unknown).map(sentence).collect()
 }

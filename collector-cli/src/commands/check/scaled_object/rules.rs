@@ -74,7 +74,8 @@ impl ScaledObject {
             _ => "it scales to zero",
         };
         if !self.to_zero() {
-            let detail = format!("at least {} replicas remain while its triggers fail", self.min());
+            let detail =
+                format!("at least {} replicas remain while its triggers fail", self.min().max(1));
             return self.check("minimum", CheckStatus::Pass, detail).into();
         }
         if self.fallback.is_some() {
@@ -100,17 +101,16 @@ impl ScaledObject {
     /// none can.
     fn with_room(&self, finding: Finding) -> (u64, Finding) {
         let begins = |failures: &u64| self.begins(*failures);
-        if let Some(failures) = (0..=FAILURES).rev().find(|it| begins(it) < self.cooldown) {
+        if let Some(failures) = (1..=FAILURES).rev().find(|it| begins(it) < self.cooldown) {
             return (failures, finding);
         }
         let cooldown = (begins(&FAILURES) * 2).max(Duration::from_secs(super::COOLDOWN_SECONDS));
         (FAILURES, finding.fixed_by(steps!["spec", "cooldownPeriod"], cooldown.as_secs()))
     }
 
-    /// Returns how long triggers fail until a fallback begins: in the poll after `failureThreshold` failed ones.
+    /// Returns how long triggers fail until the next failure is a fallback's.
     fn begins(&self, failures: u64) -> Duration {
-        let polls = u32::try_from(failures).unwrap_or(u32::MAX).saturating_add(1);
-        self.polling.saturating_mul(polls)
+        self.polling.saturating_mul(u32::try_from(failures).unwrap_or(u32::MAX))
     }
 
     fn range(&self) -> Option<Finding> {
@@ -142,8 +142,7 @@ impl ScaledObject {
             let (failures, finding) = self.with_room(finding);
             return finding.fixed_by(of("failureThreshold"), failures);
         };
-        let (failing_for, polls) = (self.begins(failures), failures.saturating_add(1));
-        let polls = counted(polls, "failed poll", "failed polls");
+        let failing_for = self.begins(failures);
         let [begins, cooldown] = [failing_for, self.cooldown].map(duration::format);
         if *replicas == 0 {
             let detail = "replicas is 0: a failing trigger scales a running model to zero";
@@ -153,18 +152,20 @@ impl ScaledObject {
         }
         if self.to_zero() && failing_for >= self.cooldown {
             let detail = format!(
-                "it begins after {begins} ({polls}), when the cooldown of {cooldown} is over"
+                "it begins after {begins} ({}), when the cooldown of {cooldown} is over",
+                counted(failures, "poll", "polls")
             );
-            let check = self.check("fallback", CheckStatus::Fail, detail).with_remedy(
-                "(failureThreshold + 1) x pollingInterval must be less than cooldownPeriod",
-            );
+            let check = self
+                .check("fallback", CheckStatus::Fail, detail)
+                .with_remedy("failureThreshold x pollingInterval must be less than cooldownPeriod");
             let (failures, finding) = self.with_room(check.into());
             return finding.fixed_by(of("failureThreshold"), failures);
         }
         if matches!(behavior.as_str(), "static" | "currentReplicasIfLower") {
             let sets = if behavior == "static" { "sets" } else { "leaves at most" };
-            let detail =
-                format!("after {polls} it {sets} {replicas} replicas, even if more are running");
+            let polls = counted(failures.max(1), "failed poll", "failed polls");
+            let replicas = counted(*replicas, "replica", "replicas");
+            let detail = format!("after {polls} it {sets} {replicas}, even if more are running");
             let check = self.check("fallback", CheckStatus::Warn, detail);
             return Finding::from(
                 check.with_remedy("set fallback.behavior: currentReplicasIfHigher (KEDA 2.17)"),
@@ -185,7 +186,7 @@ impl ScaledObject {
             && !target.parse::<u32>().is_ok_and(|target| target > 0)
         {
             let detail = format!(
-                "KEDA has no fallback beside a formula whose target is no whole number ({target:?})"
+                "KEDA has no fallback with a formula whose target is no whole number in quotes ({target:?})"
             );
             return check(CheckStatus::Warn, detail);
         }
@@ -257,11 +258,10 @@ impl ScaledObject {
             let detail = "advanced.scalingModifiers.formula replaces the values of its triggers, and is not checked";
             checks.push(self.check("formula", CheckStatus::Skip, detail));
         }
-        if self.to_zero() && !self.triggers.is_empty() && self.active().next().is_none() {
-            let detail = "its triggers are all of CPU and memory, which start no replica";
+        if self.min() == 0 && self.is_of_resources() {
+            let detail = "KEDA refuses it: with triggers of CPU and memory alone, minReplicaCount must be at least 1";
             let check = self.check("minimum", CheckStatus::Fail, detail);
             checks.push(check.with_remedy("set spec.minReplicaCount: 1"));
-            return checks;
         }
         let is_zero =
             |trigger: &Trigger| trigger.is_of_engine() && trigger.is_zero_without_pods(port);

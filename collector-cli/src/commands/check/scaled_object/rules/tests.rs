@@ -85,17 +85,17 @@ fn settings_that_scale_to_zero_in_an_outage_are_found() {
     check_found(&[("replicas: 1,", "replicas: \"2\",")], Fail, "spec.fallback.replicas is \"2\"");
     check_found(&[("replicas: 1,", "replicas: 0,")], Fail, "replicas is 0");
     check_found(
-        &[("cooldownPeriod: 300", "cooldownPeriod: 120")],
+        &[("cooldownPeriod: 300", "cooldownPeriod: 90")],
         Fail,
-        "begins after 2m (4 failed polls)",
+        "begins after 1m30s (3 polls)",
     );
-    assert_eq!(found(&[("cooldownPeriod: 300", "cooldownPeriod: 121")]), []);
+    assert_eq!(found(&[("cooldownPeriod: 300", "cooldownPeriod: 91")]), []);
     check_found(
         &[(", behavior: currentReplicasIfHigher", "")],
         Warn,
-        "after 4 failed polls it sets 1 replicas, even if",
+        "after 3 failed polls it sets 1 replica, even if",
     );
-    check_found(&[("IfHigher", "IfLower")], Warn, "leaves at most 1 replicas, even if more are");
+    check_found(&[("IfHigher", "IfLower")], Warn, "leaves at most 1 replica, even if more are");
     check_found(&[("IfHigher", "IfHighr")], Skip, "it may remove running replicas");
     assert_eq!(found(&[("IfHigher", "")]), []);
 }
@@ -152,7 +152,13 @@ fn cpu_and_memory_start_no_replica() {
     has(&found(&running), Warn, "nothing starts the first replica");
     let waiting = ("llm_d_epp_request_running", "llm_d_epp_flow_control_queue_size");
     has(&found(&[running[0], waiting]), Warn, "scales to zero while requests run");
-    has(&found(&[("type: prometheus", "type: memory")]), Fail, "which start no replica");
+    let fallback =
+        "  fallback: {failureThreshold: 3, replicas: 1, behavior: currentReplicasIfHigher}\n";
+    let alone = [("type: prometheus", "type: memory"), (fallback, "")];
+    let found = found(&alone);
+    has(&found, Fail, "KEDA refuses it");
+    let failed = found.iter().filter(|(status, _)| *status == Fail);
+    assert_eq!(failed.count(), 1, "{found:?}");
 }
 
 #[test]
@@ -206,7 +212,7 @@ fn a_fallback_that_needs_a_newer_keda_says_so() {
         let fallback = object.fallback.clone().unwrap();
         object.of_fallback(&fallback).check.detail
     };
-    let ends = "it begins after 2m, before the cooldown of 5m is over";
+    let ends = "it begins after 1m30s, before the cooldown of 5m is over";
     assert!(detail(&[]).ends_with(ends));
     for newer in [("AverageValue", "Value"), ("\"5\"", "\"0.8\"")] {
         assert!(detail(&[newer]).ends_with(&format!("{ends}; for trigger 1 it needs KEDA 2.18")));
@@ -218,9 +224,7 @@ fn a_fallback_that_needs_a_newer_keda_says_so() {
     };
     let changed = |target: &str| detail(&[("cooldownPeriod: 300", &formula(target))]);
     assert!(changed("2").ends_with(ends));
-    assert!(
-        changed("0.8").contains("no fallback beside a formula whose target is no whole number")
-    );
+    assert!(changed("0.8").contains("no fallback with a formula whose target is no whole number"));
     let value = [("cooldownPeriod: 300", &*formula("2")), ("AverageValue", "Value")];
     let [(status, text)] = found(&value).try_into().unwrap();
     assert_eq!((status, text.contains("formula replaces")), (CheckStatus::Skip, true));
