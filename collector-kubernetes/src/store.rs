@@ -95,13 +95,13 @@ impl Store {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins with these watches. With `anew` each lists again, as from another cluster; otherwise those that have a list
+    /// Begins with these watches. With `from_start` each lists again, as from another cluster; otherwise those that have a list
     /// go on from it. What is known stays in both cases.
-    pub(crate) fn begin(&self, watches: Vec<WatchId>, anew: bool) {
+    pub(crate) fn begin(&self, watches: Vec<WatchId>, from_start: bool) {
         let now = self.now();
         let mut state = self.write();
-        state.watches.begin(watches, anew, now);
-        if anew {
+        state.watches.begin(watches, from_start, now);
+        if from_start {
             state.absent.clear();
         }
         drop(state);

@@ -93,9 +93,9 @@ pub(crate) struct Unheard {
 }
 
 impl Watches {
-    /// Begins with these watches. With `anew` none of them has a list yet; otherwise those that have keep it.
-    pub(crate) fn begin(&mut self, ids: Vec<WatchId>, anew: bool, now: Tick) {
-        if anew {
+    /// Begins with these watches. With `from_start` none of them has a list yet; otherwise those that have keep it.
+    pub(crate) fn begin(&mut self, ids: Vec<WatchId>, from_start: bool, now: Tick) {
+        if from_start {
             self.states.clear();
         }
         for id in ids {

@@ -360,13 +360,14 @@ fn is_aggregated(expression: &Expr) -> bool {
         Expr::Aggregate(AggregateExpr { op, modifier, param, .. }) => {
             let is_by_pod = matches!(modifier, Some(LabelModifier::Include(by))
                 if by.labels.iter().any(|label| OF_PODS.contains(&label.as_str())));
-            let keeps_series = ["topk", "bottomk", "limitk", "limit_ratio", "count_values"];
-            let is_first = || {
-                let one = matches!(param.as_deref(), Some(Expr::NumberLiteral(number)) if (1.0..2.0).contains(&number.val));
-                one && modifier.is_none()
-                    && ["topk", "bottomk", "limitk"].contains(&op.to_string().as_str())
-            };
-            !is_by_pod && (!keeps_series.contains(&op.to_string().as_str()) || is_first())
+            // Without a modifier, `topk(1, …)` is one element.
+            let is_one = modifier.is_none()
+                && matches!(param.as_deref(), Some(Expr::NumberLiteral(number)) if (1.0..2.0).contains(&number.val));
+            match op.to_string().as_str() {
+                "topk" | "bottomk" | "limitk" => is_one,
+                "limit_ratio" | "count_values" => false,
+                _ => !is_by_pod,
+            }
         }
         Expr::Call(Call { func, args }) => {
             ["scalar", "absent", "absent_over_time"].contains(&func.name)

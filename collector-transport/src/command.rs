@@ -21,7 +21,7 @@ pub struct Output {
     pub errors: Vec<u8>,
 }
 
-/// Why there is no output.
+/// Why a command has no output.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// It was not started.

@@ -241,7 +241,7 @@ async fn the_servers_of_several_ports_are_one_replica() {
 
 #[tokio::test]
 async fn pools_of_the_alpha_group_are_read_whatever_the_cluster_serves() {
-    // Releases of the extension install both groups, and pools stay in the former one until they are written anew.
+    // Releases of the extension install both groups, and pools stay in the former one until they are written again.
     for serves_both in [true, false] {
         let server = Cluster::start().await.unwrap();
         if !serves_both {
@@ -279,8 +279,8 @@ async fn in_a_namespace_that_is_not_watched_no_model_is_missing() {
     assert!(why.contains("namespace \"chat\" is not watched"), "{why}");
 }
 
-#[tokio::test]
-async fn a_replica_of_an_endpoint_picker_that_never_answered_is_told_by_its_pool() {
+/// A model whose Endpoint Pickers want the token `for-pickers`, and the file that has it.
+async fn fixture_with_picker_token() -> (Fixture, NamedTempFile) {
     let token = NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "for-pickers").unwrap();
     let settings = [
@@ -288,6 +288,12 @@ async fn a_replica_of_an_endpoint_picker_that_never_answered_is_told_by_its_pool
         ("scrape.allow_token_over_http", "true"),
     ];
     let fixture = Fixture::new(1, &settings).await;
+    (fixture, token)
+}
+
+#[tokio::test]
+async fn a_replica_of_an_endpoint_picker_that_never_answered_belongs_to_its_pool() {
+    let (fixture, _token) = fixture_with_picker_token().await;
     let (port, _) = picker("for-pickers").await;
     fixture.server.apply(pool("p"));
     fixture.server.apply(fixture.pod(0));
@@ -380,13 +386,7 @@ async fn picker(token: &'static str) -> (u16, Arc<Mutex<Vec<String>>>) {
 
 #[tokio::test]
 async fn the_endpoint_picker_of_a_pool_is_read_with_its_token() {
-    let token = NamedTempFile::new().unwrap();
-    std::fs::write(token.path(), "for-pickers").unwrap();
-    let settings = [
-        ("scrape.picker_token_path", token.path().to_str().unwrap()),
-        ("scrape.allow_token_over_http", "true"),
-    ];
-    let fixture = Fixture::new(1, &settings).await;
+    let (fixture, _token) = fixture_with_picker_token().await;
     let (port, requests) = picker("for-pickers").await;
     fixture.server.apply(pool("p"));
     fixture.server.apply(fixture.pod(0));

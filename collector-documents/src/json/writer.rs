@@ -291,7 +291,7 @@ impl SerializeMap for Open<'_> {
         if self.writer.0[start..].starts_with('"') {
             Ok(())
         } else {
-            Err(Error::custom("a key is no text"))
+            Err(Error::custom("a key is not a text"))
         }
     }
 
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a key is no text")]
+    #[should_panic(expected = "a key is not a text")]
     fn a_key_that_is_no_text_is_no_json() {
         to_json(&BTreeMap::from([(1, 2)]));
     }

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn among_several_pools_a_replica_is_told_by_its_own() {
+    fn among_several_pools_a_replica_belongs_to_its_own() {
         let pages = [page("p", 3.0), page("p", 0.0), page("q", 0.0)];
         assert_eq!(held(&pages, &[]), Some(3));
         assert_eq!(held(&pages, &[(Some("p"), silent(false))]), None);

@@ -93,6 +93,6 @@ async fn a_server_that_dies_during_a_fetch_gets_no_more_queries() {
     assert!(sample.failed.contains(Field::QueueLength));
     assert!(sample.failed.contains(Field::ItlAverage));
     let probes_pickers_liveness_and_sizes = 5 + 1 + 1 + 1;
-    // Two are in flight; another may begin before the refusal arrives.
+    // Two run at once; another may begin before the refusal arrives.
     assert!(fake.asked().len() <= probes_pickers_liveness_and_sizes + 3);
 }

@@ -425,7 +425,7 @@ fn a_pool_of_the_alpha_group_is_another_one_than_that_of_its_name() {
         "epp-0 http://10.0.1.1:9090/metrics picker=InferencePool p",
     ];
     assert_eq!(fixture.shown(), expected);
-    // While pools are written anew, both are there.
+    // While pools are moved, both are there.
     fixture.put(Kind::InferencePool, &pool_with_picker("p", "epp"));
     assert_eq!(fixture.shown(), expected);
     fixture.remove(Kind::AlphaInferencePool, "p");

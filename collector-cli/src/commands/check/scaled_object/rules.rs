@@ -186,7 +186,7 @@ impl ScaledObject {
             && !target.parse::<u32>().is_ok_and(|target| target > 0)
         {
             let detail = format!(
-                "KEDA has no fallback with a formula whose target is no whole number in quotes ({target:?})"
+                "KEDA has no fallback with a formula whose target is not a whole number in quotes ({target:?})"
             );
             return check(CheckStatus::Warn, detail);
         }

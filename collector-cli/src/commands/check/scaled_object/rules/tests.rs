@@ -224,7 +224,9 @@ fn a_fallback_that_needs_a_newer_keda_says_so() {
     };
     let changed = |target: &str| detail(&[("cooldownPeriod: 300", &formula(target))]);
     assert!(changed("2").ends_with(ends));
-    assert!(changed("0.8").contains("no fallback with a formula whose target is no whole number"));
+    assert!(
+        changed("0.8").contains("no fallback with a formula whose target is not a whole number")
+    );
     let value = [("cooldownPeriod: 300", &*formula("2")), ("AverageValue", "Value")];
     let [(status, text)] = found(&value).try_into().unwrap();
     assert_eq!((status, text.contains("formula replaces")), (CheckStatus::Skip, true));
